@@ -1,0 +1,5 @@
+//! Flotilla: a cluster of Docker hosts that answers as one Docker Engine.
+
+pub mod clock;
+pub mod model;
+pub mod tasks;

@@ -1,0 +1,70 @@
+//! The only spawner: every background task is named, carries a span, and is joined at shutdown.
+
+use std::future::Future;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tracing::Instrument as _;
+
+/// The tasks that live as long as the manager. Dropping it aborts those still running.
+#[derive(Debug)]
+pub struct Tasks {
+    running: JoinSet<()>,
+    stop: watch::Sender<bool>,
+}
+
+impl Default for Tasks {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Tasks {
+    /// No tasks yet.
+    pub fn new() -> Self {
+        Self { running: JoinSet::new(), stop: watch::Sender::new(false) }
+    }
+
+    /// Starts `task` under `span`; the span's name is the task's name in logs.
+    pub fn spawn(&mut self, span: tracing::Span, task: impl Future<Output = ()> + Send + 'static) {
+        self.running.spawn(task.instrument(span));
+    }
+
+    /// What tells a task that the manager is stopping.
+    pub fn stopping(&self) -> Stopping {
+        Stopping(self.stop.subscribe())
+    }
+
+    /// Tells all tasks to stop and waits for them, at most `patience`; what is left is aborted.
+    /// Returns how many had to be aborted.
+    pub async fn drain(mut self, patience: Duration) -> usize {
+        self.stop.send_replace(true);
+        let all = async { while self.running.join_next().await.is_some() {} };
+        if tokio::time::timeout(patience, all).await.is_ok() {
+            return 0;
+        }
+        let left = self.running.len();
+        self.running.shutdown().await;
+        left
+    }
+}
+
+/// Resolves once the manager is stopping.
+#[derive(Debug, Clone)]
+pub struct Stopping(watch::Receiver<bool>);
+
+impl Stopping {
+    /// Waits until the manager is stopping.
+    pub async fn wait(&mut self) {
+        // An error means that `Tasks` is gone: that is a stop too.
+        let _ = self.0.wait_for(|stopping| *stopping).await;
+    }
+}
+
+/// Starts a task that lives as long as one client connection or stream: it ends by itself when either
+/// side leaves, so nobody joins it.
+#[expect(clippy::disallowed_methods, reason = "this is the one home of spawning")]
+pub fn spawn_stream(span: tracing::Span, task: impl Future<Output = ()> + Send + 'static) {
+    tokio::spawn(task.instrument(span));
+}
