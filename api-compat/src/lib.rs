@@ -1,1 +1,15 @@
-//! Docker Engine API.
+//! Docker's Engine API as types and bytes: routes, versions, queries, bodies, errors and stream framing.
+//!
+//! What one engine would say or accept, and nothing about a cluster: every function takes values and returns values.
+//! The reference is Engine 28.5 (API 1.51); where a rule was read in its source the item says so.
+//!
+//! **Invariant**: nothing here awaits, reads a clock, draws a random number, or panics on what a client sent.
+
+pub mod error;
+mod go_text;
+pub mod query;
+pub mod route;
+pub mod version;
+
+pub use error::ApiError;
+pub use version::ApiVersion;
