@@ -99,6 +99,11 @@ hex_id!(
     ManagerId, 16, "a manager id of 32 hexadecimal digits"
 );
 
+hex_id!(
+    /// A sealed body kept on disk, outside memory: the hash of its bytes.
+    BlobId, 32, "a blob id of 64 hexadecimal digits"
+);
+
 fn parse_hex<const N: usize>(text: &str) -> Option<[u8; N]> {
     let digits = text.as_bytes();
     if digits.len() != 2 * N {
@@ -120,6 +125,53 @@ const fn hex_digit(digit: u8) -> Option<u8> {
     }
 }
 
+/// A service's id as clients see it: 25 digits and lower-case letters, as swarm mode makes them.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct ServiceId(Arc<str>);
+
+impl FromStr for ServiceId {
+    type Err = BadId;
+
+    fn from_str(text: &str) -> Result<Self, BadId> {
+        let known = |c: u8| c.is_ascii_digit() || c.is_ascii_lowercase();
+        if text.len() == 25 && text.bytes().all(known) {
+            Ok(Self(text.into()))
+        } else {
+            Err(BadId {
+                text: text.to_owned(),
+                expected: "a service id of 25 digits and lower-case letters",
+            })
+        }
+    }
+}
+
+impl TryFrom<String> for ServiceId {
+    type Error = BadId;
+
+    fn try_from(text: String) -> Result<Self, BadId> {
+        text.parse()
+    }
+}
+
+impl From<ServiceId> for String {
+    fn from(id: ServiceId) -> Self {
+        id.0.as_ref().to_owned()
+    }
+}
+
+impl fmt::Display for ServiceId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for ServiceId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
 /// A node's name, unique in the cluster: what `docker info` shows and `node/container` uses.
 /// Cheap to copy.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -138,11 +190,16 @@ impl FromStr for NodeName {
 
     fn from_str(text: &str) -> Result<Self, BadId> {
         let first = text.starts_with(|c: char| c.is_ascii_alphanumeric());
-        let rest = text.chars().all(|c| c.is_ascii_alphanumeric() || "_.-".contains(c));
+        let rest = text
+            .chars()
+            .all(|c| c.is_ascii_alphanumeric() || "_.-".contains(c));
         if first && rest && text.len() <= 253 {
             Ok(Self(text.into()))
         } else {
-            Err(BadId { text: text.to_owned(), expected: "a node name (letters, digits, `_`, `.`, `-`)" })
+            Err(BadId {
+                text: text.to_owned(),
+                expected: "a node name (letters, digits, `_`, `.`, `-`)",
+            })
         }
     }
 }
@@ -180,7 +237,10 @@ mod tests {
     #[test]
     fn an_id_reads_back_as_it_was_printed() {
         let text = "0123456789abcdef".repeat(4);
-        assert_eq!(text.parse::<ContainerId>().expect("valid").to_string(), text);
+        assert_eq!(
+            text.parse::<ContainerId>().expect("valid").to_string(),
+            text
+        );
     }
 
     #[test]

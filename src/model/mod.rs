@@ -2,6 +2,28 @@
 //!
 //! **Invariant**: nothing here awaits, reads a clock, or draws a random number.
 
-mod ids;
+#![warn(clippy::wildcard_enum_match_arm)]
 
-pub use ids::{BadId, ClusterId, ContainerId, ManagerId, NetworkId, NodeId, NodeName, RequestId};
+pub mod resources;
+
+mod caller;
+mod ids;
+mod name;
+mod network;
+mod node;
+mod placement;
+mod port;
+mod seen;
+
+pub use caller::{Caller, Realm};
+pub use ids::{
+    BadId, BlobId, ClusterId, ContainerId, ManagerId, NetworkId, NodeId, NodeName, RequestId,
+    ServiceId,
+};
+pub use name::{Name, NameHolder, NameKind};
+pub use network::{Network, Realised};
+pub use node::{ApiRange, Availability, EngineFacts, Node, Platform, Verdict};
+pub use placement::{Owner, Placement};
+pub use port::{PortClaim, PortOrigin, Protocol, PublishedPort};
+pub use resources::{Resources, Shortfall};
+pub use seen::{Seen, Touched};

@@ -1,0 +1,72 @@
+//! A placement: the promise that one container lives on one node.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::{
+    BlobId, ContainerId, ManagerId, NetworkId, NodeId, PortClaim, Realm, RequestId, Resources,
+    ServiceId,
+};
+
+/// The promise that one container lives on one node, from its reservation until it is removed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Placement {
+    /// What the container is known by, before it has an id and for ever after.
+    pub request: RequestId,
+    /// The realm its names belong to.
+    pub realm: Realm,
+    /// The container's name.
+    pub name: String,
+    /// The name it is being given; both are held until the engine has answered.
+    pub renaming: Option<String>,
+    /// Where it lives.
+    pub node: NodeId,
+    /// The container, once its engine has made it.
+    pub container: Option<ContainerId>,
+    /// What it belongs to.
+    pub owner: Owner,
+    /// Counts the containers that this placement has had: 1 for the first.
+    pub generation: u32,
+    /// The containers it had before, oldest first.
+    pub past: Vec<ContainerId>,
+    /// CPU and memory it needs to run.
+    pub claim: Resources,
+    /// Whether the claim and the asked ports are held now. A container that has exited holds
+    /// neither.
+    pub claiming: bool,
+    /// Counts the times the claim was taken: 1 from the reservation on. What was observed of an
+    /// earlier run is thereby told from this one.
+    pub run: u32,
+    /// The ports it publishes, held or not.
+    pub ports: Vec<PortClaim>,
+    /// The cluster's networks that it joins.
+    pub networks: Vec<NetworkId>,
+    /// The local volumes it mounts, each of which it binds to its node.
+    pub volumes: Vec<String>,
+    /// Who makes the container: a reservation lives as long as this manager works on it.
+    pub acting: ManagerId,
+    /// The sealed create body, for what may move.
+    pub recipe: Option<BlobId>,
+    /// When it was reserved.
+    pub at: Timestamp,
+    /// Counts the changes of this placement.
+    pub version: u64,
+}
+
+/// What a placement belongs to.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Owner {
+    /// Nothing: the container was created by itself.
+    #[default]
+    Plain,
+    /// One slot of a service.
+    Task {
+        /// The service.
+        service: ServiceId,
+        /// The slot, from 1.
+        slot: u64,
+        /// The version of the service's spec that the task runs.
+        spec_version: u64,
+    },
+}
