@@ -5,10 +5,15 @@
 //!
 //! **Invariant**: nothing here awaits, reads a clock, draws a random number, or panics on what a client sent.
 
+pub mod duration_text;
 pub mod error;
+pub mod filters;
 mod go_text;
+pub mod json_edit;
+pub mod json_view;
 pub mod query;
 pub mod route;
+pub mod timestamp;
 pub mod version;
 
 pub use error::ApiError;
