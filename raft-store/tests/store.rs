@@ -1,0 +1,281 @@
+//! The store as its users see it: order, batches, deadlines, the end.
+
+use std::io;
+use std::num::NonZeroUsize;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use raft_store::{
+    Applied, Disk, Ended, Machine, MemberId, MemoryDisk, Options, ProposeError, Store, Stored,
+    Volatile, WaitError, Write,
+};
+
+#[expect(clippy::disallowed_methods, reason = "these tests run in real time")]
+fn now() -> Instant {
+    Instant::now()
+}
+
+fn soon() -> Instant {
+    now() + Duration::from_secs(20)
+}
+
+/// Remembers every command; panics on `panic`.
+#[derive(Default)]
+struct Journal(Vec<String>);
+
+impl Machine for Journal {
+    type View = Vec<String>;
+
+    fn apply(&mut self, index: u64, command: &[u8]) -> Bytes {
+        let text = String::from_utf8_lossy(command).into_owned();
+        assert_ne!(text, "panic", "told to");
+        self.0.push(text);
+        assert_eq!(index, self.0.len() as u64, "no gaps");
+        Bytes::from(format!("{index}"))
+    }
+
+    fn view(&self) -> Vec<String> {
+        self.0.clone()
+    }
+}
+
+/// Counts its writes, and waits before each with entries until it is let go.
+struct Gate {
+    writes: Arc<AtomicUsize>,
+    go: Arc<Mutex<Receiver<io::Result<()>>>>,
+}
+
+impl Disk for Gate {
+    fn load(&mut self) -> io::Result<Stored> {
+        Ok(Stored::default())
+    }
+
+    fn write(&mut self, write: &Write) -> io::Result<()> {
+        if write.entries.is_empty() {
+            return Ok(());
+        }
+        self.writes.fetch_add(1, Ordering::SeqCst);
+        self.go
+            .lock()
+            .expect("not poisoned")
+            .recv()
+            .unwrap_or(Ok(()))
+    }
+}
+
+fn gate() -> (Gate, Arc<AtomicUsize>, SyncSender<io::Result<()>>) {
+    let (let_go, go) = sync_channel(1024);
+    let writes = Arc::new(AtomicUsize::new(0));
+    let go = Arc::new(Mutex::new(go));
+    (
+        Gate {
+            writes: Arc::clone(&writes),
+            go,
+        },
+        writes,
+        let_go,
+    )
+}
+
+fn open(disk: impl Disk) -> Store<Journal> {
+    let options = Options::new(now);
+    Store::open(MemberId([7; 16]), Journal::default(), disk, options).expect("opens")
+}
+
+type Proposed = tokio::task::JoinHandle<Result<Applied, ProposeError>>;
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "these tests join what they spawn"
+)]
+fn propose(store: &Store<Journal>, text: &str, deadline: Instant) -> Proposed {
+    let (store, text) = (store.clone(), text.to_owned());
+    tokio::spawn(async move { store.propose([0; 16], text.into(), deadline).await })
+}
+
+async fn until(condition: impl Fn() -> bool) {
+    let deadline = soon();
+    while !condition() {
+        assert!(now() < deadline, "never came true");
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+}
+
+#[tokio::test]
+async fn commands_are_applied_in_order_and_shown_before_the_answer() {
+    let store = open(Volatile);
+    for number in 1..=100u64 {
+        let applied = store
+            .propose([0; 16], number.to_string().into(), soon())
+            .await;
+        let outcome = Bytes::from(number.to_string());
+        assert_eq!(
+            applied,
+            Ok(Applied {
+                index: number,
+                outcome
+            })
+        );
+        assert_eq!(store.view().len() as u64, number);
+        assert_eq!(store.applied(), number);
+    }
+    assert_eq!(store.read_index(soon()).await, Ok(100));
+}
+
+#[tokio::test]
+async fn proposals_that_wait_together_share_a_write() {
+    let (disk, writes, let_go) = gate();
+    let store = open(disk);
+    let first = propose(&store, "first", soon());
+    until(|| writes.load(Ordering::SeqCst) == 1).await;
+    let rest: Vec<_> = (0..50)
+        .map(|n| propose(&store, &n.to_string(), soon()))
+        .collect();
+    // All fifty are queued once their tasks have run; this test's runtime has one thread.
+    for _ in 0..60 {
+        tokio::task::yield_now().await;
+    }
+    let_go.send(Ok(())).expect("alive");
+    let_go.send(Ok(())).expect("alive");
+    assert_eq!(first.await.expect("joins").expect("applied").index, 1);
+    for proposed in rest {
+        proposed.await.expect("joins").expect("applied");
+    }
+    assert_eq!(writes.load(Ordering::SeqCst), 2);
+}
+
+#[tokio::test]
+async fn a_full_queue_makes_callers_wait_no_longer_than_their_deadline() {
+    let (disk, writes, let_go) = gate();
+    let options = Options {
+        queue: NonZeroUsize::MIN,
+        ..Options::new(now)
+    };
+    let store = Store::open(MemberId([7; 16]), Journal::default(), disk, options).expect("opens");
+    let first = propose(&store, "1", soon());
+    until(|| writes.load(Ordering::SeqCst) == 1).await;
+    let second = propose(&store, "2", soon());
+    tokio::task::yield_now().await;
+    let brief = now() + Duration::from_millis(20);
+    assert_eq!(
+        propose(&store, "3", brief).await.expect("joins"),
+        Err(ProposeError::Expired)
+    );
+    drop(let_go);
+    first.await.expect("joins").expect("applied");
+    second.await.expect("joins").expect("applied");
+    assert_eq!(*store.view(), ["1", "2"]);
+}
+
+#[tokio::test]
+async fn a_deadline_during_the_write_leaves_the_outcome_unknown() {
+    let (disk, writes, let_go) = gate();
+    let store = open(disk);
+    let brief = now() + Duration::from_millis(20);
+    let proposed = propose(&store, "slow", brief).await.expect("joins");
+    assert_eq!(proposed, Err(ProposeError::Unknown));
+    assert_eq!(writes.load(Ordering::SeqCst), 1);
+    let late = store.at_least(1, now() + Duration::from_millis(5)).await;
+    assert_eq!(late.expect_err("late"), WaitError::Late { index: 1 });
+    let_go.send(Ok(())).expect("alive");
+    assert_eq!(*store.at_least(1, soon()).await.expect("applied"), ["slow"]);
+}
+
+#[tokio::test]
+async fn a_panic_of_the_machine_is_told_to_all() {
+    let store = open(Volatile);
+    let waiting = store.clone();
+    let at_least = async move { waiting.at_least(9, soon()).await };
+    let (proposed, waited) = tokio::join!(
+        store.propose([0; 16], Bytes::from("panic"), soon()),
+        at_least
+    );
+    let ended = store.ended().await;
+    let text = ended.to_string();
+    assert!(
+        text.contains("panicked on entry 1") && text.contains("told to"),
+        "{text}"
+    );
+    assert_eq!(proposed, Err(ProposeError::Stopped(ended.clone())));
+    assert_eq!(
+        waited.expect_err("ended"),
+        WaitError::Stopped(ended.clone())
+    );
+    let later = store.propose([0; 16], Bytes::from("later"), soon()).await;
+    assert_eq!(later, Err(ProposeError::Stopped(ended.clone())));
+    assert_eq!(store.shutdown().await, ended);
+}
+
+#[tokio::test]
+async fn a_failing_disk_ends_the_store() {
+    let (disk, _, let_go) = gate();
+    let store = open(disk);
+    let_go
+        .send(Err(io::Error::other("no space left")))
+        .expect("alive");
+    let proposed = store.propose([0; 16], Bytes::from("x"), soon()).await;
+    let error = proposed.expect_err("not written").to_string();
+    assert_eq!(
+        error,
+        "the store has ended: cannot write the log: no space left"
+    );
+    assert!(
+        store.view().is_empty(),
+        "nothing is applied that is not on disk"
+    );
+}
+
+#[tokio::test]
+async fn a_shutdown_finishes_what_was_proposed_and_refuses_the_rest() {
+    let (disk, writes, let_go) = gate();
+    let store = open(disk);
+    let before = propose(&store, "before", soon());
+    until(|| writes.load(Ordering::SeqCst) == 1).await;
+    let also = propose(&store, "also before", soon());
+    tokio::task::yield_now().await;
+    drop(let_go);
+    assert_eq!(store.shutdown().await, Ended::Shutdown);
+    before.await.expect("joins").expect("applied");
+    also.await.expect("joins").expect("applied");
+    let later = store.propose([0; 16], Bytes::from("later"), soon()).await;
+    assert_eq!(later, Err(ProposeError::Stopped(Ended::Shutdown)));
+    assert_eq!(store.shutdown().await, Ended::Shutdown, "twice is harmless");
+}
+
+#[tokio::test]
+async fn a_store_goes_on_where_the_last_one_ended() {
+    let disk = MemoryDisk::new();
+    let store = open(disk.clone());
+    for text in ["a", "b"] {
+        store
+            .propose([0; 16], Bytes::from(text), soon())
+            .await
+            .expect("applied");
+    }
+    store.shutdown().await;
+    let store = open(disk);
+    assert_eq!(*store.view(), ["a", "b"]);
+    assert_eq!(store.applied(), 2);
+    let applied = store
+        .propose([0; 16], Bytes::from("c"), soon())
+        .await
+        .expect("applied");
+    assert_eq!(applied.index, 3);
+}
+
+#[tokio::test]
+async fn a_watcher_sees_the_index_grow() {
+    let store = open(Volatile);
+    let mut watch = store.watch();
+    store
+        .propose([0; 16], Bytes::from("x"), soon())
+        .await
+        .expect("applied");
+    assert_eq!(
+        *watch.wait_for(|index| *index == 1).await.expect("alive"),
+        1
+    );
+}
