@@ -1,1 +1,26 @@
-//! Lab.
+//! Real engines on one machine, and the clients that talk to them.
+//!
+//! * [`lab`]: Docker hosts made of namespaces, each with its own unmodified engine, and their faults
+//! * [`harness`]: a test binary whose cases share one lab
+//! * [`client`]: the stock docker CLI, with deadlines, with or without a terminal
+//! * [`flotilla`]: the product binary, built, started and stopped
+//! * [`http`]: the few requests tests send without a client library
+//! * [`wait`]: waiting for conditions, never for time
+//! * [`install`]: where the engines, the CLI and the image come from
+//!
+//! **Invariant**: nothing outlives the process that started it. Every process of a lab hangs on a pipe held by its
+//! owner, and lives in namespaces that end with it.
+
+#![expect(
+    clippy::disallowed_methods,
+    reason = "the lab runs real processes in real time; the product's clock is not involved"
+)]
+
+pub mod client;
+pub mod flotilla;
+pub mod harness;
+pub mod http;
+pub mod install;
+pub mod lab;
+mod process;
+pub mod wait;
