@@ -5,12 +5,17 @@
 //!
 //! **Invariant**: nothing here awaits, reads a clock, draws a random number, or panics on what a client sent.
 
+pub mod container_item;
+pub mod container_status;
 pub mod duration_text;
 pub mod error;
 pub mod filters;
 mod go_text;
 pub mod json_edit;
 pub mod json_view;
+pub mod labels;
+pub mod list_filter;
+pub mod published;
 pub mod query;
 pub mod route;
 pub mod timestamp;

@@ -372,12 +372,18 @@ impl Operation {
         }
     }
 
-    /// The path of the operation on an engine, such as `/v1.44/containers/<id>/json`.
+    /// The path of the operation on an engine, such as `/v1.44/containers/<id>/json`: the version, then
+    /// [`Self::target`].
+    pub fn path(self, version: ApiVersion, names: &[&str]) -> String {
+        format!("/v{version}{}", self.target(names))
+    }
+
+    /// The path of the operation without a version, such as `/containers/<id>/json`.
     ///
     /// `names` fill the pattern in order and are escaped here; slashes stay, as image names have them. A name the
     /// pattern has no place for is ignored, a missing one is empty.
-    pub fn path(self, version: ApiVersion, names: &[&str]) -> String {
-        let mut path = format!("/v{version}");
+    pub fn target(self, names: &[&str]) -> String {
+        let mut path = String::new();
         let mut names = names.iter();
         for (index, literal) in Route::new(self, self.pattern()).literals.iter().enumerate() {
             if index > 0 {
