@@ -5,6 +5,7 @@
 use std::fmt::Write as _;
 use std::io::{Read, Write};
 use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
@@ -29,15 +30,26 @@ const PROXIES: [&str; 4] = ["HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_pr
 pub struct Docker {
     endpoint: String,
     engine: Engine,
-    config: Arc<TempDir>,
+    config: Arc<Config>,
     limit: Duration,
 }
 
-/// The stock CLI for an endpoint, as a bare command; [`Docker`] does more. Its configuration is thrown away with the
-/// returned folder.
-pub fn docker(endpoint: &str) -> Result<(Command, Arc<TempDir>)> {
-    let docker = Docker::new(endpoint)?;
-    Ok((docker.command()?, docker.config))
+/// A folder for the CLI's settings and state.
+#[derive(Debug)]
+enum Config {
+    /// Removed with the last [`Docker`] that uses it.
+    Temporary(TempDir),
+    /// Removed by whoever owns the folder around it.
+    Within(PathBuf),
+}
+
+impl Config {
+    fn path(&self) -> &Path {
+        match self {
+            Self::Temporary(folder) => folder.path(),
+            Self::Within(folder) => folder,
+        }
+    }
 }
 
 /// How a command ended and what it said.
@@ -88,13 +100,24 @@ impl Output {
 impl Docker {
     /// The CLI of the current engine for `tcp://…` or `unix://…`.
     pub fn new(endpoint: &str) -> Result<Self> {
-        let config = tempfile::Builder::new()
-            .prefix("docker-config")
-            .tempdir()
-            .context("no folder for temporary files")?;
+        let config = tempfile::Builder::new().prefix("docker-config").tempdir();
+        Self::configured(
+            endpoint,
+            Config::Temporary(config.context("no folder for temporary files")?),
+        )
+    }
+
+    /// The same with its settings in a folder that someone else removes.
+    pub(crate) fn within(endpoint: &str, folder: PathBuf) -> Result<Self> {
+        std::fs::create_dir_all(&folder)
+            .with_context(|| format!("cannot create {}", folder.display()))?;
+        Self::configured(endpoint, Config::Within(folder))
+    }
+
+    fn configured(endpoint: &str, config: Config) -> Result<Self> {
         let engine = install::engine(EngineVersion::Current)?;
-        let plugins = serde_json::json!({ "cliPluginsExtraDirs": engine.plugins() });
-        std::fs::write(config.path().join("config.json"), plugins.to_string())
+        let settings = serde_json::json!({ "cliPluginsExtraDirs": engine.plugins() });
+        std::fs::write(config.path().join("config.json"), settings.to_string())
             .context("cannot write the CLI's config")?;
         Ok(Self {
             endpoint: endpoint.to_owned(),

@@ -81,19 +81,20 @@ impl Shared {
             Err(Trouble::Unavailable(reason)) => return Ok(Completion::ignored_with(reason)),
         };
         drop(flotilla::take_logs());
+        let before: Vec<usize> = lab.hosts().iter().map(|host| host.log().len()).collect();
         let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| work(&lab)));
         let outcome = match outcome {
             Ok(Ok(())) => None,
-            Ok(Err(error)) => Some(format!("{error:?}")),
+            Ok(Err(error)) => Some(format!("{error:#}")),
             Err(panic) => Some(message(panic.as_ref())),
         };
-        let evidence = outcome.map(|message| message + &evidence(&lab));
+        let evidence = outcome.map(|message| message + &evidence(&lab, &before));
         // Cases that run side by side share the hosts, so nobody may tidy up.
         let recovered = if alone { lab.recover() } else { Ok(()) };
         match (evidence, recovered) {
             (Some(message), _) => Err(message.into()),
             (None, Err(error)) => {
-                Err(format!("the lab does not recover from this case: {error:?}").into())
+                Err(format!("the lab does not recover from this case: {error:#}").into())
             }
             (None, Ok(())) => Ok(Completion::Completed),
         }
@@ -105,7 +106,7 @@ impl Shared {
             Ok(lab) => Ok(Arc::new(lab)),
             Err(error) => Err(match error.downcast_ref::<Unavailable>() {
                 Some(reason) => Trouble::Unavailable(reason.clone()),
-                None => Trouble::Broken(format!("the lab does not start: {error:?}")),
+                None => Trouble::Broken(format!("the lab does not start: {error:#}")),
             }),
         };
         lab.get_or_insert_with(start).clone()
@@ -136,17 +137,18 @@ fn message(panic: &(dyn std::any::Any + Send)) -> String {
     format!("panicked: {}", text.unwrap_or("without a message"))
 }
 
-/// What the logs of the product and of the engines end with.
-fn evidence(lab: &Lab) -> String {
+/// What the logs of the product and of the engines gained; an engine's log was `before` long.
+fn evidence(lab: &Lab, before: &[usize]) -> String {
     let product = flotilla::take_logs()
         .into_iter()
         .map(|log| ("flotilla".to_owned(), log));
-    let engines = lab
-        .hosts()
-        .iter()
-        .map(|host| (host.name().to_owned(), host.log()));
-    product
-        .chain(engines)
-        .map(|(name, log)| format!("\n--- log of {name} ---\n{}", tail(&log)))
+    let engines = lab.hosts().iter().zip(before).map(|(host, &before)| {
+        (
+            host.name().to_owned(),
+            host.log().get(before..).unwrap_or_default().to_owned(),
+        )
+    });
+    let logs = product.chain(engines).filter(|(_, log)| !log.is_empty());
+    logs.map(|(name, log)| format!("\n--- log of {name} ---\n{}", tail(&log)))
         .collect()
 }

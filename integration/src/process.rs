@@ -177,6 +177,11 @@ impl Process {
         Self::find(self.pid) == Some(self)
     }
 
+    /// Whether nothing is left of it, not even a thread that still holds its sockets.
+    pub(crate) fn is_gone(self) -> bool {
+        self.state().is_none()
+    }
+
     /// Sends a signal, if it is still the same process.
     pub(crate) fn signal(self, signal: Signal) -> Result<()> {
         let pid = Pid::from_raw(self.pid).filter(|_| self.is_alive());

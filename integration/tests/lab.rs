@@ -129,14 +129,11 @@ fn published_port(lab: &Lab) -> Result<()> {
 }
 
 fn neighbours(lab: &Lab) -> Result<()> {
-    let url = format!("{}:2375", lab.host(1).address());
-    let (host, port) = url.split_once(':').context("an address and a port")?;
-    run(lab.host(0), &["busybox", "nc", "-z", "-w5", host, port])?;
-    run(
-        lab.host(0),
-        &["busybox", "ping", "-c1", "-W5", &lab.gateway()],
-    )
-    .map(drop)
+    let url = format!("http://{}:2375/_ping", lab.host(1).address());
+    let fetched = run(lab.host(0), &["busybox", "wget", "-q", "-O-", &url])?;
+    ensure!(fetched == "OK", "the neighbour says {fetched}");
+    let gateway = lab.gateway();
+    run(lab.host(0), &["busybox", "ping", "-c1", "-W5", &gateway]).map(drop)
 }
 
 fn private_files(lab: &Lab) -> Result<()> {
@@ -241,7 +238,15 @@ fn hang_and_resume(lab: &Lab) -> Result<()> {
 
 fn kill_engine(lab: &Lab) -> Result<()> {
     let host = lab.host(2);
-    host.docker(&["run", "-d", "--name=on", "busybox", "sleep", "4242"])?;
+    host.docker(&[
+        "run",
+        "-d",
+        "--name=on",
+        "--stop-signal=KILL",
+        "busybox",
+        "sleep",
+        "4242",
+    ])?;
     host.kill_engine()?;
     let refused = TcpStream::connect((host.address(), 2375))
         .err()

@@ -69,7 +69,7 @@ impl Host {
         fs::create_dir_all(&folder)
             .with_context(|| format!("cannot create {}", folder.display()))?;
         let host = Self {
-            docker: Docker::new(&format!("tcp://{address}:2375"))?,
+            docker: Docker::within(&format!("tcp://{address}:2375"), folder.join("cli"))?,
             claim: Arc::clone(claim),
             switch,
             name,
@@ -223,7 +223,7 @@ impl Host {
         let engine = self.engine_process()?;
         engine.signal(signal)?;
         wait::until_true(&format!("the engine of {} to end", self.name), STOP, || {
-            Ok(!engine.is_alive())
+            Ok(engine.is_gone())
         })
     }
 
