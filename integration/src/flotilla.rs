@@ -72,6 +72,7 @@ fn build() -> Result<PathBuf> {
 #[derive(Debug)]
 pub struct Flotilla {
     child: Option<Child>,
+    tether: Option<Tether>,
     arguments: Vec<String>,
     port: u16,
     folder: TempDir,
@@ -105,6 +106,7 @@ impl Flotilla {
         all.extend(arguments.iter().map(|&argument| argument.to_owned()));
         let mut flotilla = Self {
             child: None,
+            tether: None,
             arguments: all,
             port,
             folder,
@@ -131,12 +133,15 @@ impl Flotilla {
             .process_group(0)
             .spawn()
             .context("cannot start the product")?;
+        self.tether = Some(Tether::new(&child)?);
         self.child = Some(child);
         let endpoint = self.unix();
         let answer = wait::until("an answer of flotilla", START, || {
             if let Some(child) = &mut self.child
                 && let Some(status) = child.try_wait()?
             {
+                self.tether = None;
+                self.child = None;
                 return Ok(Some(Err(anyhow!("flotilla ended with {status}"))));
             }
             let ready = http::get(&endpoint, "/_ping", Duration::from_secs(2))?.status == 200;
@@ -181,6 +186,7 @@ impl Flotilla {
 
     /// Stops it in good order; an error if it had to be killed or ended with a failure.
     pub fn stop(&mut self) -> Result<()> {
+        self.tether = None;
         let Some(mut child) = self.child.take() else {
             return Ok(());
         };
@@ -201,6 +207,7 @@ impl Flotilla {
 
     /// Ends it at once, as a crash would.
     pub fn kill(&mut self) -> Result<()> {
+        self.tether = None;
         let Some(mut child) = self.child.take() else {
             bail!("the manager does not run")
         };
@@ -224,6 +231,33 @@ impl Drop for Flotilla {
         LOGS.lock()
             .unwrap_or_else(PoisonError::into_inner)
             .push(self.log());
+    }
+}
+
+/// Ends a manager whose owner died: a shell that waits on a pipe of the owner. It goes before the manager is waited for,
+/// so that it never sees the manager's number again as another process.
+#[derive(Debug)]
+struct Tether(Child);
+
+impl Tether {
+    fn new(child: &Child) -> Result<Self> {
+        let script = "read -r _; kill -KILL \"$1\"";
+        let shell = Command::new("sh")
+            .args(["-c", script, "tether", &child.id().to_string()])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .process_group(0)
+            .spawn();
+        shell.map(Self).context("cannot start `sh`")
+    }
+}
+
+impl Drop for Tether {
+    fn drop(&mut self) {
+        // It does nothing but wait.
+        drop(self.0.kill());
+        drop(self.0.wait());
     }
 }
 

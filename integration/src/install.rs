@@ -174,6 +174,24 @@ pub fn busybox() -> Result<PathBuf, Unavailable> {
         .map_err(|error| Unavailable(format!("the busybox image cannot be made: {error:#}")))
 }
 
+/// The program of Docker's registry.
+pub fn registry() -> Result<PathBuf, Unavailable> {
+    if let Some(reason) = impossible() {
+        return Err(reason);
+    }
+    let root = folder().join("registry");
+    let made = locked(|| {
+        if root.is_dir() {
+            Ok(())
+        } else {
+            unpack_registry(&root)
+        }
+    });
+    let program = root.join("usr/bin/docker-registry");
+    made.map(|()| program)
+        .map_err(|error| Unavailable(format!("the registry cannot be installed: {error:#}")))
+}
+
 fn prepare(version: EngineVersion) -> Result<Engine> {
     if version == EngineVersion::Current
         && let Some(engine) = of_this_machine()
@@ -356,6 +374,12 @@ fn unpack_old(root: &Path) -> Result<()> {
         }
         Ok(())
     })
+}
+
+fn unpack_registry(root: &Path) -> Result<()> {
+    say("fetching a registry (about 5 MB)");
+    let archive = Archive::open(OLD_SUITE)?;
+    whole(root, |root| archive.unpack(&["docker-registry"], root))
 }
 
 fn make_busybox(path: &Path) -> Result<()> {

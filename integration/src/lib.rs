@@ -4,6 +4,7 @@
 //! * [`harness`]: a test binary whose cases share one lab
 //! * [`client`]: the stock docker CLI, with deadlines, with or without a terminal
 //! * [`flotilla`]: the product binary, built, started and stopped
+//! * [`registry`]: a real registry beside a lab
 //! * [`http`]: the few requests tests send without a client library
 //! * [`wait`]: waiting for conditions, never for time
 //! * [`install`]: where the engines, the CLI and the image come from
@@ -23,4 +24,5 @@ pub mod http;
 pub mod install;
 pub mod lab;
 mod process;
+pub mod registry;
 pub mod wait;

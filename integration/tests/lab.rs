@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use integration::harness::{self, case};
 use integration::lab::{self, Host, HostSpec, Lab, Spec};
+use integration::registry::Registry;
 use integration::{http, wait};
 
 const SOON: Duration = Duration::from_secs(15);
@@ -42,6 +43,7 @@ fn main() -> ExitCode {
                 private_files,
             ),
             case("an_image_nobody_has_is_refused_at_once", fast_refusal),
+            case("an_image_travels_through_a_registry", registry),
             case("input_and_terminals_work", input_and_terminals),
             case("compose_and_buildx_are_there", plugins),
             case("a_cut_host_is_silent_and_heals", cut_and_heal),
@@ -168,6 +170,24 @@ fn fast_refusal(lab: &Lab) -> Result<()> {
     refused.refusal()?;
     ensure!(took < Duration::from_secs(3), "the refusal took {took:?}");
     Ok(())
+}
+
+fn registry(lab: &Lab) -> Result<()> {
+    let registry = Registry::start(lab)?;
+    let name = format!("{}/some/busybox:1", registry.address());
+    lab.host(0).docker(&["tag", "busybox", &name])?;
+    lab.host(0).docker(&["push", "-q", &name])?;
+    ensure!(
+        run(lab.host(1), &[&name, "echo", "hi"])?.ends_with("hi"),
+        "the pulled image does not run"
+    );
+    lab.each(|host| {
+        if host.name() == "host3" {
+            Ok(())
+        } else {
+            host.docker(&["rmi", &name]).map(drop)
+        }
+    })
 }
 
 fn input_and_terminals(lab: &Lab) -> Result<()> {
