@@ -1,0 +1,92 @@
+//! One command after the other: each file beside this one has those of one noun.
+
+use super::command::Command;
+use super::envelope::Envelope;
+use super::refusal::{Change, Refusal};
+use super::{Cluster, Founding};
+
+impl Cluster {
+    /// Applies one command. When it is refused, nothing has changed but the time.
+    pub fn apply(&mut self, envelope: Envelope) -> Result<Change, Refusal> {
+        self.pass_time(envelope.at);
+        let Envelope {
+            caller,
+            feature_level,
+            body,
+            ..
+        } = envelope;
+        let realm = caller.realm;
+        if let Command::Found { cluster, settings } = body {
+            return match self.id() {
+                Some(before) if before != cluster => {
+                    Err(Refusal::FoundedBefore { cluster: before })
+                }
+                Some(_) => Ok(Change::Founded(cluster)),
+                None => {
+                    self.founding = Some(Founding {
+                        id: cluster,
+                        settings,
+                        feature_level,
+                    });
+                    Ok(Change::Founded(cluster))
+                }
+            };
+        }
+        if self.founding.is_none() {
+            return Err(Refusal::NotFounded);
+        }
+        match body {
+            Command::Found { cluster, .. } => Ok(Change::Founded(cluster)),
+            Command::AddNode {
+                node,
+                name,
+                endpoint,
+                address,
+                labels,
+            } => self.add_node(node, name, endpoint, address, labels),
+            Command::UpdateNode {
+                node,
+                name,
+                availability,
+                labels,
+            } => self.update_node(node, name, availability, labels),
+            Command::RemoveNode { node, force } => self.remove_node(node, force),
+            Command::ReportNode { node, engine } => self.report_node(node, engine),
+            Command::JudgeReady { node } => self.judge_ready(node),
+            Command::JudgeDown { node, reason } => self.judge_down(node, reason),
+            Command::Reserve(promise) => self.reserve(realm, promise),
+            Command::Bind { request, container } => self.bind(request, container),
+            Command::Release { request } => self.release(request),
+            Command::Adopt {
+                promise,
+                container,
+                claiming,
+            } => self.adopt(realm, promise, container, claiming),
+            Command::BeginRename { request, new_name } => self.begin_rename(request, new_name),
+            Command::EndRename { request, keep } => self.end_rename(request, keep),
+            Command::SetClaim { request, claim } => self.set_claim(request, claim),
+            Command::Exited { request, run } => self.exited(request, run),
+            Command::Reclaim { request, running } => self.reclaim(request, running),
+            Command::Remove { request } => self.remove(request),
+            Command::Settle { request } => self.settle(request),
+            Command::AddNetwork {
+                network,
+                name,
+                spec,
+            } => self.add_network(realm, network, name, spec),
+            Command::RealiseNetwork {
+                network,
+                node,
+                engine_id,
+            } => self.realise_network(network, node, engine_id),
+            Command::BeginRemoveNetwork { network } => self.begin_remove_network(network),
+            Command::RemoveNetwork { network } => self.remove_network(network),
+        }
+    }
+
+    /// Time in the cluster is the newest that a command carried; what has had its time ends.
+    pub(super) fn pass_time(&mut self, at: jiff::Timestamp) {
+        self.now = self.now.max(at);
+        self.tombstones.expire(self.now);
+    }
+}

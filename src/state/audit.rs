@@ -1,0 +1,144 @@
+//! Broken invariants of a cluster, for the simulator after every step and for an operator.
+
+use std::fmt;
+
+use crate::model::{NameHolder, Placement, Realised};
+
+use super::index::{Index, names, volumes};
+use super::ports::held;
+use super::tombstones::Tombstones;
+use super::{Cluster, FEATURE_LEVEL};
+
+/// One broken invariant, in words.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Broken(String);
+
+impl fmt::Display for Broken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Lists what is broken; nothing in a sound cluster. Looks at everything.
+pub fn audit(cluster: &Cluster) -> Vec<Broken> {
+    let mut broken = Vec::new();
+    let mut say = |text: String| broken.push(Broken(text));
+    if cluster.founding.is_none()
+        && *cluster
+            != (Cluster {
+                now: cluster.now,
+                ..Cluster::new()
+            })
+    {
+        say("something exists in a cluster that was never founded".to_owned());
+    }
+    if cluster.feature_level() > FEATURE_LEVEL {
+        say("the cluster is newer than this binary".to_owned());
+    }
+    let mut index = Index::default();
+    for node in cluster.nodes() {
+        index.add_node(node);
+    }
+    for network in cluster.networks() {
+        index.add_network(network);
+    }
+    for placement in cluster.placements() {
+        index.add_placement(placement);
+    }
+    if index != cluster.index {
+        say("the index is not what follows from nodes, placements and networks".to_owned());
+    }
+    for node in cluster.nodes() {
+        if cluster
+            .node_named(&node.name)
+            .is_none_or(|found| found.id != node.id)
+        {
+            say(format!("two nodes are called {}", node.name));
+        }
+        if cluster
+            .node_at(&node.endpoint)
+            .is_none_or(|found| found.id != node.id)
+        {
+            say(format!("two nodes are {}", node.endpoint));
+        }
+    }
+    for network in cluster.networks() {
+        if let Realised::On { node, .. } = &network.realised
+            && cluster.node(*node).is_none()
+        {
+            say(format!(
+                "network {} is on a node that is gone",
+                network.name
+            ));
+        }
+        if network.deleting && cluster.network_users(network.id) > 0 {
+            say(format!(
+                "network {} is being removed and in use",
+                network.name
+            ));
+        }
+    }
+    for placement in cluster.placements() {
+        audit_placement(cluster, placement, &mut say);
+    }
+    if !cluster.tombstones.is_consistent() || cluster.tombstones.len() > Tombstones::MOST {
+        say("the tombstones are out of order".to_owned());
+    }
+    broken
+}
+
+fn audit_placement(cluster: &Cluster, placement: &Placement, say: &mut impl FnMut(String)) {
+    let request = placement.request;
+    let name = &placement.name;
+    if cluster.node(placement.node).is_none() {
+        say(format!("container {name} is on a node that is gone"));
+    }
+    if cluster.tombstone(request).is_some() {
+        say(format!("container {name} has a tombstone"));
+    }
+    for name in names(placement) {
+        if cluster.holder(&name) != Some(NameHolder::Placement(request)) {
+            say(format!("two containers are called {}", name.name));
+        }
+    }
+    if let Some(container) = placement.container
+        && cluster
+            .placement_of(container)
+            .is_none_or(|found| found.request != request)
+    {
+        say(format!("container {container} has two placements"));
+    }
+    for volume in volumes(placement) {
+        let bound = cluster.index.volumes.get(&volume);
+        if bound.is_none_or(|bound| bound.node != placement.node) {
+            say(format!("volume {} is on two nodes", volume.name));
+        }
+    }
+    for id in &placement.networks {
+        let Some(network) = cluster.network(*id) else {
+            say(format!("container {name} joins a network that is gone"));
+            continue;
+        };
+        match &network.realised {
+            Realised::On { node, .. } if *node == placement.node => {}
+            Realised::Fabric => {}
+            Realised::On { .. } | Realised::Unbound => {
+                say(format!(
+                    "container {name} is not where its network {} is",
+                    network.name
+                ));
+            }
+        }
+    }
+    for claim in held(placement) {
+        if let Some(other) = cluster
+            .ports()
+            .conflict_on(placement.node, &claim.port, request)
+        {
+            say(format!(
+                "port {} is held by requests {request} and {other}",
+                claim.port
+            ));
+        }
+    }
+}

@@ -1,0 +1,235 @@
+//! What can be asked of the cluster.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::model::{
+    Availability, BlobId, ClusterId, ContainerId, EngineFacts, ManagerId, NetworkId, NodeId,
+    NodeName, Owner, PortClaim, RequestId, Resources,
+};
+
+/// A change that the leader has decided on. All times and new ids are in it or in its envelope.
+/// Each is safe to repeat.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "command", rename_all = "snake_case")]
+pub enum Command {
+    /// Begins the cluster; everything else is refused before.
+    Found {
+        /// The cluster's id, for ever.
+        cluster: ClusterId,
+        /// Its settings.
+        settings: Settings,
+    },
+    /// Makes an engine a node, which is then `joining`.
+    AddNode {
+        /// The new node's id.
+        node: NodeId,
+        /// Its name.
+        name: NodeName,
+        /// How managers reach its engine.
+        endpoint: String,
+        /// What published ports are shown with.
+        address: Option<String>,
+        /// Its labels.
+        labels: BTreeMap<String, String>,
+    },
+    /// Changes what an operator says of a node; what is left out stays.
+    UpdateNode {
+        /// The node.
+        node: NodeId,
+        /// Its new name.
+        name: Option<NodeName>,
+        /// What is wanted of it.
+        availability: Option<Availability>,
+        /// All its labels.
+        labels: Option<BTreeMap<String, String>>,
+    },
+    /// Forgets a node. Refused as long as it has placements, unless they are given up with it.
+    RemoveNode {
+        /// The node.
+        node: NodeId,
+        /// Give up its placements too.
+        force: bool,
+    },
+    /// Notes what an engine says of itself.
+    ReportNode {
+        /// The node.
+        node: NodeId,
+        /// What its engine says.
+        engine: EngineFacts,
+    },
+    /// The leader takes a node for reached.
+    JudgeReady {
+        /// The node.
+        node: NodeId,
+    },
+    /// The leader takes a node for lost.
+    JudgeDown {
+        /// The node.
+        node: NodeId,
+        /// Why, in words for an operator.
+        reason: String,
+    },
+    /// Promises that a container will live on a node.
+    Reserve(Promise),
+    /// Notes the container that came of a reservation.
+    Bind {
+        /// The reservation.
+        request: RequestId,
+        /// The container.
+        container: ContainerId,
+    },
+    /// Gives up a reservation that no container came of.
+    Release {
+        /// The reservation.
+        request: RequestId,
+    },
+    /// Takes over a container that was found on a node by its label and name.
+    Adopt {
+        /// What its create must have promised.
+        promise: Promise,
+        /// The container.
+        container: ContainerId,
+        /// Whether it runs or never ran; one that has exited claims nothing.
+        claiming: bool,
+    },
+    /// Holds a second name for a container while its engine renames it.
+    BeginRename {
+        /// The placement.
+        request: RequestId,
+        /// The name it is to have.
+        new_name: String,
+    },
+    /// Lets go of one of the two names.
+    EndRename {
+        /// The placement.
+        request: RequestId,
+        /// Which name it has now.
+        keep: Keep,
+    },
+    /// Changes what a container claims. Refused when what grows does not fit.
+    SetClaim {
+        /// The placement.
+        request: RequestId,
+        /// The new claim.
+        claim: Resources,
+    },
+    /// A container has exited: its claim and the ports its user asked for are free.
+    Exited {
+        /// The placement.
+        request: RequestId,
+        /// The run that ended, as `Placement::run` said when it was observed.
+        run: u32,
+    },
+    /// A container is started again: it claims anew, on its node.
+    Reclaim {
+        /// The placement.
+        request: RequestId,
+        /// It runs already (its engine restarted it): too little room is no reason to refuse.
+        running: bool,
+    },
+    /// A container was removed, or is to be once its node is back.
+    Remove {
+        /// The placement.
+        request: RequestId,
+    },
+    /// What waited for a node to come back is done.
+    Settle {
+        /// The request whose container is gone now.
+        request: RequestId,
+    },
+    /// Makes a network of the cluster, which is nowhere so far.
+    AddNetwork {
+        /// Its id, ours.
+        network: NetworkId,
+        /// Its name.
+        name: String,
+        /// The body of the create request as it was sent.
+        spec: String,
+    },
+    /// Notes that a node's engine has made the network.
+    RealiseNetwork {
+        /// The network.
+        network: NetworkId,
+        /// The node.
+        node: NodeId,
+        /// The id that the engine gave it.
+        engine_id: NetworkId,
+    },
+    /// Lets nothing join a network any more. Refused as long as placements do.
+    BeginRemoveNetwork {
+        /// The network.
+        network: NetworkId,
+    },
+    /// Forgets a network.
+    RemoveNetwork {
+        /// The network.
+        network: NetworkId,
+    },
+}
+
+/// What a reservation promises.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Promise {
+    /// What the container will be known by, for ever.
+    pub request: RequestId,
+    /// Its name.
+    pub name: String,
+    /// Where it will live.
+    pub node: NodeId,
+    /// What it belongs to.
+    #[serde(default)]
+    pub owner: Owner,
+    /// CPU and memory it needs.
+    pub claim: Resources,
+    /// Ports it publishes, all with numbers.
+    pub ports: Vec<PortClaim>,
+    /// Networks of the cluster it joins.
+    pub networks: Vec<NetworkId>,
+    /// Local volumes it mounts: each is bound to the node by it.
+    pub volumes: Vec<String>,
+    /// The manager that makes the container.
+    pub acting: ManagerId,
+    /// The sealed create body, for what may move.
+    pub recipe: Option<BlobId>,
+}
+
+/// Which name a container has after a rename.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Keep {
+    /// The engine refused.
+    Old,
+    /// The engine renamed it.
+    New,
+}
+
+/// What holds for the whole cluster.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Settings {
+    /// The cluster's name.
+    pub name: String,
+    /// Where random host ports are taken from.
+    #[serde(default)]
+    pub random_ports: RandomPorts,
+}
+
+/// The host ports that are ours to choose, both ends included.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RandomPorts {
+    /// The first.
+    pub first: u16,
+    /// The last.
+    pub last: u16,
+}
+
+impl Default for RandomPorts {
+    /// Clear of what engines (from 32768) and outgoing connections take.
+    fn default() -> Self {
+        Self {
+            first: 10_000,
+            last: 29_999,
+        }
+    }
+}

@@ -1,0 +1,160 @@
+//! What follows from nodes, placements and networks, kept so that no question needs a scan.
+//!
+//! **Invariant**: built anew from them, it is the same.
+
+use imbl::{OrdMap, OrdSet};
+
+use crate::model::{
+    ContainerId, Name, NameHolder, Network, NetworkId, Node, NodeId, NodeName, Placement,
+    RequestId, Resources,
+};
+
+use super::ports::PortBook;
+
+#[derive(Debug, Clone, PartialEq, Default)]
+pub(super) struct Index {
+    pub(super) node_names: OrdMap<NodeName, NodeId>,
+    pub(super) endpoints: OrdMap<String, NodeId>,
+    pub(super) containers: OrdMap<ContainerId, RequestId>,
+    pub(super) names: OrdMap<Name, NameHolder>,
+    pub(super) volumes: OrdMap<Name, VolumeUse>,
+    pub(super) network_users: OrdMap<NetworkId, u32>,
+    pub(super) totals: OrdMap<NodeId, Totals>,
+    pub(super) ports: PortBook,
+    by_node: OrdSet<(NodeId, RequestId)>,
+}
+
+/// Where a local volume is, as long as placements use it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct VolumeUse {
+    /// The node that has it.
+    pub node: NodeId,
+    /// How many placements use it.
+    pub users: u32,
+}
+
+/// What the placements on one node come to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Totals {
+    /// What those that claim, claim.
+    pub claimed: Resources,
+    /// How many there are, claiming or not.
+    pub placements: u32,
+}
+
+impl Index {
+    pub(super) fn requests_on(&self, node: NodeId) -> impl Iterator<Item = RequestId> {
+        let first = RequestId::from_bytes([0; 16]);
+        self.by_node
+            .range((node, first)..)
+            .take_while(move |(on, _)| *on == node)
+            .map(|(_, request)| *request)
+    }
+
+    pub(super) fn add_node(&mut self, node: &Node) {
+        self.node_names.insert(node.name.clone(), node.id);
+        self.endpoints.insert(node.endpoint.clone(), node.id);
+    }
+
+    pub(super) fn remove_node(&mut self, node: &Node) {
+        self.node_names.remove(&node.name);
+        self.endpoints.remove(&node.endpoint);
+    }
+
+    pub(super) fn add_network(&mut self, network: &Network) {
+        let name = Name::network(network.realm, &network.name);
+        self.names.insert(name, NameHolder::Network(network.id));
+    }
+
+    pub(super) fn remove_network(&mut self, network: &Network) {
+        self.names
+            .remove(&Name::network(network.realm, &network.name));
+    }
+
+    pub(super) fn add_placement(&mut self, placement: &Placement) {
+        let request = placement.request;
+        self.by_node.insert((placement.node, request));
+        if let Some(container) = placement.container {
+            self.containers.insert(container, request);
+        }
+        for name in names(placement) {
+            self.names.insert(name, NameHolder::Placement(request));
+        }
+        for volume in volumes(placement) {
+            let users = self.volumes.get(&volume).map_or(0, |bound| bound.users);
+            self.volumes.insert(
+                volume,
+                VolumeUse {
+                    node: placement.node,
+                    users: users + 1,
+                },
+            );
+        }
+        for network in &placement.networks {
+            *self.network_users.entry(*network).or_insert(0) += 1;
+        }
+        let totals = self.totals.entry(placement.node).or_default();
+        totals.placements += 1;
+        if placement.claiming {
+            totals.claimed = totals.claimed.saturating_add(placement.claim);
+        }
+        self.ports.add(placement);
+    }
+
+    pub(super) fn remove_placement(&mut self, placement: &Placement) {
+        self.by_node.remove(&(placement.node, placement.request));
+        if let Some(container) = placement.container {
+            self.containers.remove(&container);
+        }
+        for name in names(placement) {
+            self.names.remove(&name);
+        }
+        for volume in volumes(placement) {
+            match self.volumes.get(&volume).copied() {
+                Some(VolumeUse { node, users }) if users > 1 => {
+                    self.volumes.insert(
+                        volume,
+                        VolumeUse {
+                            node,
+                            users: users - 1,
+                        },
+                    );
+                }
+                Some(_) | None => drop(self.volumes.remove(&volume)),
+            }
+        }
+        for network in &placement.networks {
+            match self.network_users.get(network).copied() {
+                Some(users) if users > 1 => drop(self.network_users.insert(*network, users - 1)),
+                Some(_) | None => drop(self.network_users.remove(network)),
+            }
+        }
+        if let Some(mut totals) = self.totals.get(&placement.node).copied() {
+            totals.placements -= 1;
+            if placement.claiming {
+                totals.claimed = totals.claimed.saturating_sub(placement.claim);
+            }
+            if totals.placements == 0 {
+                self.totals.remove(&placement.node);
+            } else {
+                self.totals.insert(placement.node, totals);
+            }
+        }
+        self.ports.remove(placement);
+    }
+}
+
+/// The names a placement holds: two during a rename.
+pub(super) fn names(placement: &Placement) -> impl Iterator<Item = Name> {
+    std::iter::once(&placement.name)
+        .chain(placement.renaming.as_ref())
+        .map(|name| Name::container(placement.realm, name))
+}
+
+/// The volumes a placement binds.
+pub(super) fn volumes(placement: &Placement) -> impl Iterator<Item = Name> {
+    placement
+        .volumes
+        .iter()
+        .map(|name| Name::volume(placement.realm, name))
+}

@@ -1,0 +1,261 @@
+//! The replicated cluster: a [`Command`] goes in, a [`Change`] or a [`Refusal`] comes out.
+//!
+//! What is promised is kept here and nowhere else; what is observed never is. `apply` checks again
+//! whatever a race could have broken since the leader decided, and changes nothing when it refuses.
+//!
+//! **Invariant**: nothing here awaits, reads a clock, or draws a random number; the same commands
+//! give the same cluster everywhere. No command costs more as placements grow.
+
+#![warn(clippy::wildcard_enum_match_arm)]
+
+mod apply;
+mod audit;
+mod command;
+mod envelope;
+mod index;
+mod machine;
+mod networks;
+mod nodes;
+mod placements;
+mod ports;
+mod refusal;
+#[cfg(test)]
+mod tests;
+mod tombstones;
+
+use std::sync::Arc;
+
+use imbl::OrdMap;
+use jiff::Timestamp;
+
+use crate::model::{
+    ClusterId, ContainerId, Name, NameHolder, Network, NetworkId, Node, NodeId, NodeName,
+    Placement, Realm, RequestId, Resources,
+};
+
+pub use audit::{Broken, audit};
+pub use command::{Command, Keep, Promise, RandomPorts, Settings};
+pub use envelope::{BadEnvelope, Envelope, FEATURE_LEVEL, FORMAT};
+pub use index::{Totals, VolumeUse};
+pub use machine::{Outcome, read_outcome};
+pub use ports::{PortBook, PortHold};
+pub use refusal::{Change, Refusal};
+pub use tombstones::{Cause, Tombstone};
+
+use index::Index;
+use tombstones::Tombstones;
+
+/// A picture of the cluster that does not change any more; cheap to keep.
+pub type View = Arc<Cluster>;
+
+/// All that the cluster has promised. Clones share what they have in common.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Cluster {
+    founding: Option<Founding>,
+    /// The newest time that a command carried.
+    now: Timestamp,
+    nodes: OrdMap<NodeId, Arc<Node>>,
+    placements: OrdMap<RequestId, Arc<Placement>>,
+    networks: OrdMap<NetworkId, Arc<Network>>,
+    tombstones: Tombstones,
+    /// Follows from the nodes, placements and networks alone.
+    index: Index,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+struct Founding {
+    id: ClusterId,
+    settings: Settings,
+    feature_level: u32,
+}
+
+impl Cluster {
+    /// A cluster that has not been founded.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The cluster's id, once founded.
+    pub fn id(&self) -> Option<ClusterId> {
+        self.founding.as_ref().map(|founding| founding.id)
+    }
+
+    /// The cluster's settings, once founded.
+    pub fn settings(&self) -> Option<&Settings> {
+        self.founding.as_ref().map(|founding| &founding.settings)
+    }
+
+    /// What every manager of the cluster understands.
+    pub fn feature_level(&self) -> u32 {
+        self.founding
+            .as_ref()
+            .map_or(FEATURE_LEVEL, |founding| founding.feature_level)
+    }
+
+    /// The newest time that a command carried.
+    pub fn now(&self) -> Timestamp {
+        self.now
+    }
+
+    /// All nodes, by id.
+    pub fn nodes(&self) -> impl Iterator<Item = &Arc<Node>> {
+        self.nodes.values()
+    }
+
+    /// The node of this id.
+    pub fn node(&self, id: NodeId) -> Option<&Arc<Node>> {
+        self.nodes.get(&id)
+    }
+
+    /// The node of this name.
+    pub fn node_named(&self, name: &NodeName) -> Option<&Arc<Node>> {
+        self.index
+            .node_names
+            .get(name)
+            .and_then(|id| self.nodes.get(id))
+    }
+
+    /// The node whose engine is reached so.
+    pub fn node_at(&self, endpoint: &str) -> Option<&Arc<Node>> {
+        self.index
+            .endpoints
+            .get(endpoint)
+            .and_then(|id| self.nodes.get(id))
+    }
+
+    /// All placements, by request id.
+    pub fn placements(&self) -> impl Iterator<Item = &Arc<Placement>> {
+        self.placements.values()
+    }
+
+    /// The placement of this request.
+    pub fn placement(&self, request: RequestId) -> Option<&Arc<Placement>> {
+        self.placements.get(&request)
+    }
+
+    /// The placement that this container is bound to.
+    pub fn placement_of(&self, container: ContainerId) -> Option<&Arc<Placement>> {
+        self.index
+            .containers
+            .get(&container)
+            .and_then(|request| self.placements.get(request))
+    }
+
+    /// The placement that holds this container name, also while it is being renamed to or from it.
+    pub fn placement_named(&self, realm: Realm, name: &str) -> Option<&Arc<Placement>> {
+        match self.index.names.get(&Name::container(realm, name))? {
+            NameHolder::Placement(request) => self.placements.get(request),
+            NameHolder::Network(_) => None,
+        }
+    }
+
+    /// The placements on a node.
+    pub fn placements_on(&self, node: NodeId) -> impl Iterator<Item = &Arc<Placement>> {
+        self.index
+            .requests_on(node)
+            .filter_map(|request| self.placements.get(&request))
+    }
+
+    /// What the placements on a node claim together.
+    pub fn totals(&self, node: NodeId) -> Totals {
+        self.index.totals.get(&node).copied().unwrap_or_default()
+    }
+
+    /// What is left of a node. What runs there unmanaged is not known here.
+    pub fn free(&self, node: NodeId) -> Resources {
+        let capacity = self
+            .nodes
+            .get(&node)
+            .map_or(Resources::ZERO, |node| node.capacity());
+        capacity.saturating_sub(self.totals(node).claimed)
+    }
+
+    /// Who holds a name.
+    pub fn holder(&self, name: &Name) -> Option<NameHolder> {
+        self.index.names.get(name).copied()
+    }
+
+    /// Where a local volume is bound, as long as a placement uses it.
+    pub fn volume(&self, realm: Realm, name: &str) -> Option<VolumeUse> {
+        self.index.volumes.get(&Name::volume(realm, name)).copied()
+    }
+
+    /// All networks of the cluster, by id.
+    pub fn networks(&self) -> impl Iterator<Item = &Arc<Network>> {
+        self.networks.values()
+    }
+
+    /// The network of this id, ours.
+    pub fn network(&self, id: NetworkId) -> Option<&Arc<Network>> {
+        self.networks.get(&id)
+    }
+
+    /// The network of this name.
+    pub fn network_named(&self, realm: Realm, name: &str) -> Option<&Arc<Network>> {
+        match self.index.names.get(&Name::network(realm, name))? {
+            NameHolder::Network(id) => self.networks.get(id),
+            NameHolder::Placement(_) => None,
+        }
+    }
+
+    /// How many placements join a network.
+    pub fn network_users(&self, id: NetworkId) -> u32 {
+        self.index.network_users.get(&id).copied().unwrap_or(0)
+    }
+
+    /// The host ports that placements hold.
+    pub fn ports(&self) -> &PortBook {
+        &self.index.ports
+    }
+
+    /// What is remembered of a request that was given up or whose container was removed.
+    pub fn tombstone(&self, request: RequestId) -> Option<&Tombstone> {
+        self.tombstones.get(request)
+    }
+
+    /// The removals that wait for a node to come back.
+    pub fn removals_due_on(&self, node: NodeId) -> impl Iterator<Item = &Tombstone> {
+        self.tombstones.due_on(node)
+    }
+
+    /// Puts a placement in place of what it was before: the only way in.
+    fn put(&mut self, mut placement: Placement) {
+        if let Some(old) = self.placements.get(&placement.request) {
+            placement.version = old.version + 1;
+            self.index.remove_placement(old);
+        }
+        self.index.add_placement(&placement);
+        self.placements
+            .insert(placement.request, Arc::new(placement));
+    }
+
+    /// Takes a placement out: the only way out.
+    fn take(&mut self, request: RequestId) -> Option<Arc<Placement>> {
+        let placement = self.placements.remove(&request)?;
+        self.index.remove_placement(&placement);
+        Some(placement)
+    }
+
+    fn put_node(&mut self, node: Node) {
+        if let Some(old) = self.nodes.get(&node.id) {
+            self.index.remove_node(old);
+        }
+        self.index.add_node(&node);
+        self.nodes.insert(node.id, Arc::new(node));
+    }
+
+    fn put_network(&mut self, network: Network) {
+        if let Some(old) = self.networks.get(&network.id) {
+            self.index.remove_network(old);
+        }
+        self.index.add_network(&network);
+        self.networks.insert(network.id, Arc::new(network));
+    }
+
+    /// The node's name for a message; its id if it is gone.
+    fn node_label(&self, id: NodeId) -> String {
+        self.nodes
+            .get(&id)
+            .map_or_else(|| id.to_string(), |node| node.name.to_string())
+    }
+}

@@ -1,0 +1,181 @@
+//! The port book: which host port is held by which placement.
+
+use std::net::IpAddr;
+
+use imbl::OrdMap;
+
+use crate::model::{NodeId, Placement, PortClaim, PortOrigin, Protocol, PublishedPort, RequestId};
+
+use super::RandomPorts;
+
+/// Which host port is held by which placement. Ordered by number first, so that both questions,
+/// "who on this node" and "who in the pool", look at the holders of one number only.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct PortBook {
+    held: OrdMap<Slot, PortHold>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Slot {
+    protocol: Protocol,
+    number: u16,
+    node: NodeId,
+    address: Option<IpAddr>,
+}
+
+impl Slot {
+    const fn port(&self) -> PublishedPort {
+        PublishedPort {
+            protocol: self.protocol,
+            address: self.address,
+            number: self.number,
+        }
+    }
+}
+
+/// Who holds a port.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PortHold {
+    /// The placement.
+    pub request: RequestId,
+    /// Who chose the number.
+    pub origin: PortOrigin,
+    /// Containers of one group share the port's entry at the managers.
+    pub group: Option<String>,
+}
+
+impl PortBook {
+    /// The holders of a port number: where, on which addresses, and who.
+    pub fn holders(
+        &self,
+        protocol: Protocol,
+        number: u16,
+    ) -> impl Iterator<Item = (NodeId, PublishedPort, &PortHold)> {
+        let first = NodeId::from_bytes([0; 16]);
+        self.from(Slot {
+            protocol,
+            number,
+            node: first,
+            address: None,
+        })
+        .take_while(move |(slot, _)| slot.protocol == protocol && slot.number == number)
+        .map(|(slot, hold)| (slot.node, slot.port(), hold))
+    }
+
+    /// Who on `node` is in the way of `port`.
+    pub fn holder_on(&self, node: NodeId, port: &PublishedPort) -> Option<&PortHold> {
+        self.on_node(node, port).next().map(|(_, hold)| hold)
+    }
+
+    /// A number that nobody in the pool holds, the first from `start` on, around the end of the
+    /// range if need be. Whoever calls gives a random start.
+    pub fn free_number(&self, protocol: Protocol, range: RandomPorts, start: u16) -> Option<u16> {
+        let start = start.clamp(range.first, range.last.max(range.first));
+        (start..=range.last)
+            .chain(range.first..start)
+            .find(|number| self.holders(protocol, *number).next().is_none())
+    }
+
+    /// Who on `node`, apart from `request` itself, is in the way of `port`.
+    pub(super) fn conflict_on(
+        &self,
+        node: NodeId,
+        port: &PublishedPort,
+        request: RequestId,
+    ) -> Option<RequestId> {
+        self.on_node(node, port)
+            .map(|(_, hold)| hold.request)
+            .find(|holder| *holder != request)
+    }
+
+    /// Who anywhere, apart from `request` itself, holds this number.
+    pub(super) fn conflict_in_pool(
+        &self,
+        port: &PublishedPort,
+        request: RequestId,
+    ) -> Option<(NodeId, RequestId)> {
+        self.holders(port.protocol, port.number)
+            .map(|(node, _, hold)| (node, hold.request))
+            .find(|(_, holder)| *holder != request)
+    }
+
+    pub(super) fn add(&mut self, placement: &Placement) {
+        for claim in held(placement) {
+            let PortClaim {
+                origin, ref group, ..
+            } = *claim;
+            let hold = PortHold {
+                request: placement.request,
+                origin,
+                group: group.clone(),
+            };
+            self.held.insert(slot(placement, claim), hold);
+        }
+    }
+
+    pub(super) fn remove(&mut self, placement: &Placement) {
+        for claim in held(placement) {
+            let slot = slot(placement, claim);
+            if self
+                .held
+                .get(&slot)
+                .is_some_and(|hold| hold.request == placement.request)
+            {
+                self.held.remove(&slot);
+            }
+        }
+    }
+
+    fn on_node(
+        &self,
+        node: NodeId,
+        port: &PublishedPort,
+    ) -> impl Iterator<Item = (&Slot, &PortHold)> {
+        let PublishedPort {
+            protocol, number, ..
+        } = *port;
+        let port = *port;
+        self.from(Slot {
+            protocol,
+            number,
+            node,
+            address: None,
+        })
+        .take_while(move |(slot, _)| {
+            slot.protocol == protocol && slot.number == number && slot.node == node
+        })
+        .filter(move |(slot, _)| slot.port().overlaps(&port))
+    }
+
+    fn from(&self, slot: Slot) -> impl Iterator<Item = (&Slot, &PortHold)> {
+        self.held.range(slot..)
+    }
+}
+
+/// The ports a placement holds now.
+pub(super) fn held(placement: &Placement) -> impl Iterator<Item = &PortClaim> {
+    placement
+        .ports
+        .iter()
+        .filter(|claim| is_held(claim, placement.claiming))
+}
+
+/// What the user asked for is held only while the container claims, as an engine does it; what we
+/// chose is kept.
+pub(super) fn is_held(claim: &PortClaim, claiming: bool) -> bool {
+    claiming || claim.origin == PortOrigin::Chosen
+}
+
+const fn slot(placement: &Placement, claim: &PortClaim) -> Slot {
+    let PublishedPort {
+        protocol,
+        address,
+        number,
+    } = claim.port;
+    Slot {
+        protocol,
+        number,
+        node: placement.node,
+        address,
+    }
+}
