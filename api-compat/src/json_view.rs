@@ -120,6 +120,37 @@ impl<'a> View<'a> {
             .filter(|value| !value.is_null())
     }
 
+    /// The member called `key` as Go's decoder finds the field of a struct: in any case of its letters. `null` counts as
+    /// absent. The engine decodes request bodies so; see [`Self::repeated_field`] for several members of one name.
+    pub fn get_folded(&self, key: &str) -> Option<Self> {
+        self.member_folded(key)
+            .map(|member| member.value)
+            .filter(|value| !value.is_null())
+    }
+
+    /// The member found like [`Self::get_folded`], `null` or not.
+    pub fn member_folded(&self, key: &str) -> Option<Member<'a>> {
+        let wanted = fold(key);
+        self.members().find(|member| fold(&member.key) == wanted)
+    }
+
+    /// A name that two members have but for its case. Go would take the last one, or melt both into one, and a reader
+    /// of only one of them could be deceived.
+    pub fn repeated_field(&self) -> Option<Cow<'a, str>> {
+        let mut seen = std::collections::BTreeSet::new();
+        self.members()
+            .find(|member| !seen.insert(fold(&member.key)))
+            .map(|member| member.key)
+    }
+
+    /// A name that two members have to the letter.
+    pub fn repeated_key(&self) -> Option<Cow<'a, str>> {
+        let mut seen = std::collections::BTreeSet::new();
+        self.members()
+            .find(|member| !seen.insert(member.key.clone()))
+            .map(|member| member.key)
+    }
+
     /// The value found by going from member to member along `path`.
     pub fn at(&self, path: &[&str]) -> Option<Self> {
         path.iter().try_fold(*self, |value, key| value.get(key))
@@ -195,6 +226,17 @@ impl<'a> View<'a> {
             end: end_of_value(self.bytes(), start),
         }
     }
+}
+
+/// Go's case folding of field names: ASCII letters, and the two other characters that fold to one.
+fn fold(key: &str) -> String {
+    key.chars()
+        .map(|c| match c {
+            '\u{17f}' => 's',
+            '\u{212a}' => 'k',
+            c => c.to_ascii_lowercase(),
+        })
+        .collect()
 }
 
 /// JSON without the white space between its tokens.
@@ -370,6 +412,24 @@ mod tests {
         );
         assert_eq!(view.get("a").map(|a| a.int_of("n")), Some(7));
         assert!(view.at(&["a", "z"]).is_none() && view.at(&["l", "p"]).is_none());
+    }
+
+    #[test]
+    fn fields_are_found_in_any_case() {
+        let view = View::parse(
+            "{\"image\":\"a\",\"HOSTCONFIG\":{},\"net\":1,\"lin\u{212a}s\":2}".as_bytes(),
+        )
+        .expect("JSON");
+        assert_eq!(
+            view.get_folded("Image")
+                .and_then(|image| image.str())
+                .as_deref(),
+            Some("a")
+        );
+        assert!(view.get_folded("HostConfig").is_some() && view.get_folded("Links").is_some());
+        assert_eq!(view.repeated_field(), None);
+        let twice = View::parse(b"{\"Image\":1,\"x\":2,\"image\":3}").expect("JSON");
+        assert_eq!(twice.repeated_field().as_deref(), Some("image"));
     }
 
     #[test]

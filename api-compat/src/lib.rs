@@ -5,12 +5,18 @@
 //!
 //! **Invariant**: nothing here awaits, reads a clock, draws a random number, or panics on what a client sent.
 
+pub mod claim;
 pub mod container_item;
 pub mod container_status;
+pub mod create;
 pub mod duration_text;
 pub mod error;
+pub mod event;
 pub mod filters;
 mod go_text;
+pub mod headers;
+pub mod image_ref;
+pub mod inspect;
 pub mod json_edit;
 pub mod json_view;
 pub mod labels;
@@ -18,6 +24,7 @@ pub mod list_filter;
 pub mod published;
 pub mod query;
 pub mod route;
+pub mod stream;
 pub mod timestamp;
 pub mod version;
 

@@ -1,0 +1,121 @@
+//! What a container asks of its host: CPU and memory, read from a `HostConfig`.
+//!
+//! A claim is NanoCpus, else quota by period, else the number of CPUs in the set; and MemoryReservation, else Memory.
+//! CPU shares are no number of CPUs.
+
+use crate::json_view::View;
+
+/// CPU and memory that a container is to find free.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Claim {
+    /// Billionths of a CPU; 0 claims none.
+    pub cpu_nanos: u64,
+    /// Bytes; 0 claims none.
+    pub memory_bytes: u64,
+}
+
+impl Claim {
+    /// The claim of a `HostConfig`. Values that make no sense claim nothing: the engine will refuse them.
+    pub fn of_host_config(host: View<'_>) -> Self {
+        let number = |key| {
+            let value = host
+                .get_folded(key)
+                .and_then(|value| value.i64())
+                .unwrap_or_default();
+            u64::try_from(value).unwrap_or_default()
+        };
+        let first = |values: [u64; 2]| {
+            values
+                .into_iter()
+                .find(|value| *value > 0)
+                .unwrap_or_default()
+        };
+        let cpus = host
+            .get_folded("CpusetCpus")
+            .and_then(|set| set.str())
+            .map_or(0, |set| cpus_in(&set));
+        Self {
+            cpu_nanos: first([
+                first([
+                    number("NanoCpus"),
+                    by_period(number("CpuQuota"), number("CpuPeriod")),
+                ]),
+                cpus.saturating_mul(1_000_000_000),
+            ]),
+            memory_bytes: first([number("MemoryReservation"), number("Memory")]),
+        }
+    }
+}
+
+/// A quota in CPU nanoseconds a second; the kernel's period is 100 ms if none is given.
+fn by_period(quota: u64, period: u64) -> u64 {
+    let period = if period == 0 { 100_000 } else { period };
+    let nanos = u128::from(quota) * 1_000_000_000 / u128::from(period);
+    u64::try_from(nanos).unwrap_or(u64::MAX)
+}
+
+/// The number of CPUs in a set such as `0-2,5`; 0 if it is none.
+fn cpus_in(set: &str) -> u64 {
+    let mut seen = std::collections::BTreeSet::new();
+    for part in set
+        .split(',')
+        .map(str::trim)
+        .filter(|part| !part.is_empty())
+    {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        match (first.trim().parse::<u16>(), last.trim().parse::<u16>()) {
+            (Ok(first), Ok(last)) => seen.extend(first..=last),
+            _ => return 0,
+        }
+    }
+    seen.len() as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(host: &str, cpu_nanos: u64, memory_bytes: u64) {
+        let view = View::parse(host.as_bytes()).expect("JSON");
+        assert_eq!(
+            Claim::of_host_config(view),
+            Claim {
+                cpu_nanos,
+                memory_bytes
+            },
+            "{host}"
+        );
+    }
+
+    #[test]
+    fn a_claim_is_the_first_of_the_ways_to_say_it() {
+        check("{}", 0, 0);
+        check(
+            r#"{"NanoCpus":1500000000,"CpuQuota":1,"Memory":64}"#,
+            1_500_000_000,
+            64,
+        );
+        check(
+            r#"{"NanoCpus":0,"CpuQuota":50000,"CpuPeriod":0}"#,
+            500_000_000,
+            0,
+        );
+        check(r#"{"CpuQuota":50000,"CpuPeriod":25000}"#, 2_000_000_000, 0);
+        check(
+            r#"{"CpuQuota":-1,"CpusetCpus":"0-2,5,1"}"#,
+            4_000_000_000,
+            0,
+        );
+        check(r#"{"CpusetCpus":"x","CpuShares":512}"#, 0, 0);
+        check(r#"{"Memory":128,"MemoryReservation":64}"#, 0, 64);
+        check(r#"{"memory":128,"nanocpus":7}"#, 7, 128);
+        check(r#"{"Memory":"128","NanoCpus":null}"#, 0, 0);
+        check(
+            r#"{"CpuQuota":9223372036854775807,"CpuPeriod":1}"#,
+            u64::MAX,
+            0,
+        );
+        check("[]", 0, 0);
+    }
+}

@@ -1,0 +1,768 @@
+//! `POST /containers/create`: what placing needs to know of a body, and the few changes made to its bytes.
+//!
+//! Source: moby 28.5.2 `runconfig/config.go`, `postContainersCreate`, `daemon/container.go`, `daemon/names.go`. The body is
+//! read leniently: what we do not know goes to the engine as it came, and a field of a wrong type is the engine's to
+//! refuse. Field names are found in any case, as Go finds them.
+//!
+//! **Invariant**: what was read is what is sent. A body in which one field stands twice is refused, for Go would take
+//! another one of the two than we.
+
+use std::borrow::Cow;
+
+use crate::claim::Claim;
+use crate::error::ApiError;
+use crate::go_text;
+use crate::json_edit::{Edit, quote};
+use crate::json_view::View;
+use crate::list_filter::split_port;
+
+/// What placing reads in a body.
+#[derive(Debug, Clone, Default)]
+pub struct Create<'a> {
+    /// `Image`
+    pub image: Cow<'a, str>,
+    /// `Env`: placement constraints may be in it.
+    pub env: Vec<Cow<'a, str>>,
+    /// `Labels`
+    pub labels: Vec<(Cow<'a, str>, Cow<'a, str>)>,
+    /// CPU and memory.
+    pub claim: Claim,
+    /// `HostConfig.PortBindings`
+    pub host_ports: Vec<HostPort<'a>>,
+    /// `HostConfig.PublishAllPorts`: every exposed port, also those of the image, gets a random host port.
+    pub publish_all: bool,
+    /// `ExposedPorts`, such as `80/tcp`.
+    pub exposed: Vec<Cow<'a, str>>,
+    /// Containers that must be on the same node.
+    pub needs: Vec<Need<'a>>,
+    /// Named volumes.
+    pub volumes: Vec<Volume<'a>>,
+    /// Paths of the host that are mounted.
+    pub host_paths: Vec<Cow<'a, str>>,
+    /// Where its network comes from.
+    pub network_mode: NetworkMode<'a>,
+    /// The networks it joins, `network_mode` first; without those every host has.
+    pub networks: Vec<Cow<'a, str>>,
+    /// `HostConfig.RestartPolicy.Name`; empty means `no`.
+    pub restart_policy: Cow<'a, str>,
+    /// `HostConfig.AutoRemove`
+    pub auto_remove: bool,
+}
+
+/// `HostConfig.NetworkMode`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum NetworkMode<'a> {
+    /// `default`, `bridge` or nothing: no wish. An endpoint called `default` is none either.
+    #[default]
+    Default,
+    /// The network of the host: its exposed ports are the host's.
+    Host,
+    /// `none`
+    None,
+    /// `container:x`
+    Container(Cow<'a, str>),
+    /// A network by name or id.
+    Named(Cow<'a, str>),
+}
+
+/// A wish for a port of the host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HostPort<'a> {
+    /// The key in `PortBindings`, and which of its bindings this is: for [`Body::set_host_port`].
+    pub key: Cow<'a, str>,
+    /// See `key`.
+    pub index: usize,
+    /// The container's port.
+    pub private: u16,
+    /// `tcp`, `udp` or `sctp`.
+    pub protocol: String,
+    /// The address of the host; empty for all.
+    pub address: Cow<'a, str>,
+    /// The number.
+    pub wanted: Wanted,
+}
+
+/// Which number a host port may have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wanted {
+    /// Any: nothing given, or 0.
+    Random,
+    /// This one.
+    Number(u16),
+    /// Any of these.
+    Range(u16, u16),
+}
+
+/// A container that another one depends on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Need<'a> {
+    /// How.
+    pub kind: NeedKind,
+    /// Its name or id, as given.
+    pub container: Cow<'a, str>,
+}
+
+/// How one container depends on another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum NeedKind {
+    /// `HostConfig.Links`
+    Link,
+    /// `HostConfig.VolumesFrom`
+    VolumesFrom,
+    /// `HostConfig.NetworkMode`
+    Network,
+    /// `HostConfig.PidMode`
+    Pid,
+    /// `HostConfig.IpcMode`
+    Ipc,
+}
+
+/// A named volume that is mounted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Volume<'a> {
+    /// Its name, as given.
+    pub name: Cow<'a, str>,
+    /// Its driver; empty for the default one.
+    pub driver: Cow<'a, str>,
+}
+
+/// What the engine calls an allowed name of a container.
+const NAME_CHARACTERS: &str = "[a-zA-Z0-9][a-zA-Z0-9_.-]";
+
+/// The members of a body that belong to the container's config: a body with none of them has no config.
+const CONFIG_FIELDS: [&str; 25] = [
+    "Hostname",
+    "Domainname",
+    "User",
+    "AttachStdin",
+    "AttachStdout",
+    "AttachStderr",
+    "ExposedPorts",
+    "Tty",
+    "OpenStdin",
+    "StdinOnce",
+    "Env",
+    "Cmd",
+    "Healthcheck",
+    "ArgsEscaped",
+    "Image",
+    "Volumes",
+    "WorkingDir",
+    "Entrypoint",
+    "NetworkDisabled",
+    "MacAddress",
+    "OnBuild",
+    "Labels",
+    "StopSignal",
+    "StopTimeout",
+    "Shell",
+];
+
+/// Refuses a name the engine would refuse: 400 with its words. One leading slash is allowed.
+pub fn check_name(name: &str) -> Result<(), ApiError> {
+    let bare = name.strip_prefix('/').unwrap_or(name).as_bytes();
+    let allowed = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'-');
+    let valid = bare.len() >= 2 && bare[0].is_ascii_alphanumeric() && bare.iter().all(allowed);
+    if valid {
+        return Ok(());
+    }
+    let message = format!("Invalid container name ({name}), only {NAME_CHARACTERS} are allowed");
+    Err(ApiError::bad_parameter(message))
+}
+
+/// Refuses a `Content-Type` that is not JSON, as the engine does on every call with a JSON body. A request without a
+/// body (`Content-Length: 0`) needs none.
+pub fn check_content_type(content_type: Option<&str>, has_body: bool) -> Result<(), ApiError> {
+    let given = content_type.unwrap_or_default();
+    let media_type = given.split(';').next().unwrap_or_default().trim();
+    if (given.is_empty() && !has_body) || media_type.eq_ignore_ascii_case("application/json") {
+        return Ok(());
+    }
+    Err(ApiError::bad_parameter(if media_type.is_empty() {
+        format!("malformed Content-Type header ({given}): mime: no media type")
+    } else {
+        format!("unsupported Content-Type header ({given}): must be 'application/json'")
+    }))
+}
+
+/// A body that was read, ready to be changed.
+pub struct Body<'a> {
+    edit: Edit<'a>,
+}
+
+impl<'a> Body<'a> {
+    /// Checks that the body is one JSON value with a config in it. Refuses with the engine's 400s; where the text of
+    /// a syntax error is Go's decoder's, ours names the same kind of error in serde's words.
+    pub fn parse(body: &'a [u8]) -> Result<Self, ApiError> {
+        if body.iter().all(u8::is_ascii_whitespace) {
+            return Err(ApiError::bad_parameter(
+                "invalid JSON: got EOF while reading request body",
+            ));
+        }
+        let edit = Edit::new(body)
+            .map_err(|malformed| ApiError::bad_parameter(syntax_error(body, &malformed)))?;
+        let root = edit.root();
+        if !root.is_object() && !root.is_null() {
+            let kind = match root.as_json().as_bytes() {
+                [b'[', ..] => "array",
+                [b'"', ..] => "string",
+                [b't' | b'f', ..] => "bool",
+                _ => "number",
+            };
+            let message = format!(
+                "invalid JSON: json: cannot unmarshal {kind} into Go value of type container.CreateRequest"
+            );
+            return Err(ApiError::bad_parameter(message));
+        }
+        if !CONFIG_FIELDS
+            .iter()
+            .any(|field| root.member_folded(field).is_some())
+        {
+            return Err(ApiError::bad_parameter(
+                "config cannot be empty in order to create a container",
+            ));
+        }
+        if let Some(field) = repeated(root) {
+            let message = format!(
+                "invalid JSON: the field {} is given twice",
+                go_text::quote(&field)
+            );
+            return Err(ApiError::bad_parameter(message));
+        }
+        Ok(Self { edit })
+    }
+
+    /// What placing needs. Ports the engine would refuse are refused here.
+    pub fn read(&self) -> Result<Create<'a>, ApiError> {
+        let root = self.edit.root();
+        let mut create = Create {
+            image: text(root, "Image"),
+            env: texts(root, "Env").collect(),
+            labels: root
+                .get_folded("Labels")
+                .iter()
+                .flat_map(View::string_pairs)
+                .collect(),
+            exposed: keys(root.get_folded("ExposedPorts")).collect(),
+            ..Create::default()
+        };
+        let Some(host) = root.get_folded("HostConfig") else {
+            create.join_endpoints(root);
+            return Ok(create);
+        };
+        create.claim = Claim::of_host_config(host);
+        create.publish_all = switch(host, "PublishAllPorts");
+        create.auto_remove = switch(host, "AutoRemove");
+        create.restart_policy = host
+            .get_folded("RestartPolicy")
+            .map(|policy| text(policy, "Name"))
+            .unwrap_or_default();
+        if let Some(bindings) = host.get_folded("PortBindings") {
+            create.host_ports = host_ports(bindings)?;
+        }
+        create.read_network(host);
+        create.join_endpoints(root);
+        create.read_needs(host);
+        create.read_mounts(host);
+        Ok(create)
+    }
+
+    /// Gives the container labels, in the place of those of the same name.
+    pub fn add_labels(&mut self, labels: &[(&str, &str)]) {
+        let root = self.edit.root();
+        let member = root.member_folded("Labels");
+        let fresh = || {
+            let pairs: Vec<_> = labels
+                .iter()
+                .map(|(key, value)| format!("{}:{}", quote(key), quote(value)))
+                .collect();
+            format!("{{{}}}", pairs.join(","))
+        };
+        match member {
+            None => self.edit.add(root, "Labels", &fresh()),
+            Some(member) if member.value.is_object() => {
+                for (key, value) in labels {
+                    match member.value.members().find(|label| label.key == *key) {
+                        Some(label) => self.edit.replace(label.value, quote(value)),
+                        None => self.edit.add(member.value, key, &quote(value)),
+                    }
+                }
+            }
+            Some(member) => self.edit.replace(member.value, fresh()),
+        }
+    }
+
+    /// Gives the binding `index` of the port `key` its number on the host.
+    pub fn set_host_port(&mut self, key: &str, index: usize, port: u16) {
+        let bindings = self
+            .edit
+            .root()
+            .get_folded("HostConfig")
+            .and_then(|host| host.get_folded("PortBindings"));
+        let Some(binding) = bindings
+            .and_then(|all| all.get(key))
+            .and_then(|all| all.elements().nth(index))
+        else {
+            return;
+        };
+        let json = format!("\"{port}\"");
+        match binding.member_folded("HostPort") {
+            Some(member) => self.edit.replace(member.value, json),
+            None if binding.is_object() => self.edit.add(binding, "HostPort", &json),
+            None => self
+                .edit
+                .replace(binding, format!("{{\"HostPort\":{json}}}")),
+        }
+    }
+
+    /// The body's edit, for further changes.
+    pub fn edit(&mut self) -> &mut Edit<'a> {
+        &mut self.edit
+    }
+
+    /// The bytes for the engine.
+    pub fn finish(self) -> Vec<u8> {
+        self.edit.finish()
+    }
+}
+
+impl<'a> Create<'a> {
+    /// Whether a path of the host is the socket of its engine: the container will see one node only.
+    pub fn mounts_engine_socket(&self) -> bool {
+        let sockets = ["/var/run/docker.sock", "/run/docker.sock"];
+        self.host_paths
+            .iter()
+            .any(|path| sockets.contains(&&**path))
+    }
+
+    fn read_network(&mut self, host: View<'a>) {
+        let mode = text(host, "NetworkMode");
+        self.network_mode = match &*mode {
+            "" | "default" | "bridge" => NetworkMode::Default,
+            "host" => NetworkMode::Host,
+            "none" => NetworkMode::None,
+            _ => match after(&mode, "container:") {
+                Some(container) => {
+                    self.needs.push(Need {
+                        kind: NeedKind::Network,
+                        container: container.clone(),
+                    });
+                    NetworkMode::Container(container)
+                }
+                None => {
+                    self.networks.push(mode.clone());
+                    NetworkMode::Named(mode)
+                }
+            },
+        };
+    }
+
+    fn join_endpoints(&mut self, root: View<'a>) {
+        let endpoints = root
+            .get_folded("NetworkingConfig")
+            .and_then(|networking| networking.get_folded("EndpointsConfig"));
+        for name in keys(endpoints) {
+            let everywhere = matches!(&*name, "default" | "bridge" | "host" | "none" | "");
+            if !everywhere && !self.networks.contains(&name) {
+                self.networks.push(name);
+            }
+        }
+    }
+
+    fn read_needs(&mut self, host: View<'a>) {
+        for (kind, field) in [
+            (NeedKind::Link, "Links"),
+            (NeedKind::VolumesFrom, "VolumesFrom"),
+        ] {
+            let named = texts(host, field).map(|entry| before(&entry, ':'));
+            self.needs
+                .extend(named.map(|container| Need { kind, container }));
+        }
+        for (kind, field) in [(NeedKind::Pid, "PidMode"), (NeedKind::Ipc, "IpcMode")] {
+            let container = after(&text(host, field), "container:");
+            self.needs
+                .extend(container.map(|container| Need { kind, container }));
+        }
+    }
+
+    fn read_mounts(&mut self, host: View<'a>) {
+        let default_driver = text(host, "VolumeDriver");
+        for bind in texts(host, "Binds") {
+            let source = before(&bind, ':');
+            match source.len() < bind.len() {
+                // A path alone is an anonymous volume there.
+                false => {}
+                true if source.starts_with('/') => self.host_paths.push(source),
+                true => self.volumes.push(Volume {
+                    name: source,
+                    driver: default_driver.clone(),
+                }),
+            }
+        }
+        for mount in host.get_folded("Mounts").iter().flat_map(View::elements) {
+            let source = text(mount, "Source");
+            match &*text(mount, "Type") {
+                "bind" => self.host_paths.push(source),
+                "volume" if !source.is_empty() => {
+                    let options = mount
+                        .get_folded("VolumeOptions")
+                        .and_then(|options| options.get_folded("DriverConfig"));
+                    let driver = options
+                        .map(|driver| text(driver, "Name"))
+                        .unwrap_or_default();
+                    self.volumes.push(Volume {
+                        name: source,
+                        driver,
+                    });
+                }
+                _ => {}
+            }
+        }
+    }
+}
+
+/// A field that stands twice in an object that is read here.
+fn repeated<'a>(root: View<'a>) -> Option<Cow<'a, str>> {
+    let host = root.get_folded("HostConfig");
+    let networking = root.get_folded("NetworkingConfig");
+    let of_host = |field| host.and_then(|host| host.get_folded(field));
+    let mounts: Vec<_> = of_host("Mounts").iter().flat_map(View::elements).collect();
+    let options: Vec<_> = mounts
+        .iter()
+        .filter_map(|mount| mount.get_folded("VolumeOptions"))
+        .collect();
+    let drivers = options
+        .iter()
+        .filter_map(|options| options.get_folded("DriverConfig"));
+    let ports = of_host("PortBindings");
+    let bindings = ports
+        .iter()
+        .flat_map(View::members)
+        .flat_map(|port| port.value.elements());
+    let mut structs = [Some(root), host, networking, of_host("RestartPolicy")]
+        .into_iter()
+        .flatten()
+        .chain(mounts.iter().copied())
+        .chain(options.iter().copied())
+        .chain(drivers)
+        .chain(bindings);
+    let endpoints = networking.and_then(|networking| networking.get_folded("EndpointsConfig"));
+    let mut maps = [
+        root.get_folded("Labels"),
+        root.get_folded("ExposedPorts"),
+        ports,
+        endpoints,
+    ]
+    .into_iter()
+    .flatten();
+    structs
+        .find_map(|object| object.repeated_field())
+        .or_else(|| maps.find_map(|map| map.repeated_key()))
+}
+
+fn host_ports<'a>(bindings: View<'a>) -> Result<Vec<HostPort<'a>>, ApiError> {
+    let invalid = |text: &str| {
+        ApiError::bad_parameter(format!(
+            "invalid port specification: {}",
+            go_text::quote(text)
+        ))
+    };
+    let mut ports = Vec::new();
+    for member in bindings.members() {
+        let (number, protocol) = split_port(&member.key);
+        let private = go_text::parse_port(number).map_err(|_| invalid(number))?;
+        let protocol = protocol.to_ascii_lowercase();
+        for (index, binding) in member.value.elements().enumerate() {
+            let host_port = text(binding, "HostPort");
+            let wanted = wanted(&host_port).ok_or_else(|| invalid(&host_port))?;
+            let address = text(binding, "HostIp");
+            ports.push(HostPort {
+                key: member.key.clone(),
+                index,
+                private,
+                protocol: protocol.clone(),
+                address,
+                wanted,
+            });
+        }
+    }
+    Ok(ports)
+}
+
+fn wanted(host_port: &str) -> Option<Wanted> {
+    let port = split_port(host_port).0;
+    if port.is_empty() {
+        return Some(Wanted::Random);
+    }
+    let (first, last) = port.split_once('-').unwrap_or((port, port));
+    match (
+        go_text::parse_port(first).ok()?,
+        go_text::parse_port(last).ok()?,
+    ) {
+        (0, 0) => Some(Wanted::Random),
+        (first, last) if first == last => Some(Wanted::Number(first)),
+        (first, last) => (first < last).then_some(Wanted::Range(first, last)),
+    }
+}
+
+/// What the engine says of a body that is no JSON, as far as it does not quote Go's decoder.
+fn syntax_error(body: &[u8], malformed: &crate::json_view::Malformed) -> String {
+    // The decoder reads one value and only then finds that more follows.
+    let mut values =
+        serde_json::Deserializer::from_slice(body).into_iter::<serde::de::IgnoredAny>();
+    match values.next() {
+        Some(Ok(_)) => "unexpected content after JSON".to_owned(),
+        Some(Err(error)) if error.is_eof() => "invalid JSON: unexpected EOF".to_owned(),
+        _ => format!("invalid JSON: {malformed}"),
+    }
+}
+
+fn text<'a>(object: View<'a>, field: &str) -> Cow<'a, str> {
+    object
+        .get_folded(field)
+        .and_then(|value| value.str())
+        .unwrap_or_default()
+}
+
+fn switch(object: View<'_>, field: &str) -> bool {
+    object
+        .get_folded(field)
+        .and_then(|value| value.bool())
+        .unwrap_or(false)
+}
+
+fn texts<'a>(object: View<'a>, field: &str) -> impl Iterator<Item = Cow<'a, str>> + use<'a> {
+    object
+        .get_folded(field)
+        .into_iter()
+        .flat_map(|list| list.elements())
+        .filter_map(|entry| entry.str())
+}
+
+fn keys<'a>(object: Option<View<'a>>) -> impl Iterator<Item = Cow<'a, str>> + use<'a> {
+    object
+        .into_iter()
+        .flat_map(|object| object.members())
+        .map(|member| member.key)
+}
+
+fn before<'a>(text: &Cow<'a, str>, mark: char) -> Cow<'a, str> {
+    let end = text.find(mark).unwrap_or(text.len());
+    match text {
+        Cow::Borrowed(text) => Cow::Borrowed(&text[..end]),
+        Cow::Owned(text) => Cow::Owned(text[..end].to_owned()),
+    }
+}
+
+fn after<'a>(text: &Cow<'a, str>, prefix: &str) -> Option<Cow<'a, str>> {
+    match text {
+        Cow::Borrowed(text) => text.strip_prefix(prefix).map(Cow::Borrowed),
+        Cow::Owned(text) => text
+            .strip_prefix(prefix)
+            .map(|rest| Cow::Owned(rest.to_owned())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn refused(body: &str) -> String {
+        let read = Body::parse(body.as_bytes()).and_then(|body| body.read().map(|_| ()));
+        read.map_or_else(|error| error.message, |()| "read".to_owned())
+    }
+
+    #[test]
+    fn a_body_without_a_config_is_refused() {
+        let empty = "config cannot be empty in order to create a container";
+        for (body, said) in [
+            ("", "invalid JSON: got EOF while reading request body"),
+            (" \n", "invalid JSON: got EOF while reading request body"),
+            ("{", "invalid JSON: unexpected EOF"),
+            ("{}", empty),
+            ("null", empty),
+            (r#"{"HostConfig":{}}"#, empty),
+            (r#"{"Foo":1}"#, empty),
+            (r#"{"Image":"a"} {}"#, "unexpected content after JSON"),
+            (
+                "[]",
+                "invalid JSON: json: cannot unmarshal array into Go value of type container.CreateRequest",
+            ),
+            (
+                r#"{"Image":"a","IMAGE":"b"}"#,
+                "invalid JSON: the field \"IMAGE\" is given twice",
+            ),
+            (
+                r#"{"Cmd":[],"HostConfig":{"PortBindings":{"1/tcp":[{"HostPort":"1","hostPort":"2"}]}}}"#,
+                "invalid JSON: the field \"hostPort\" is given twice",
+            ),
+            (r#"{"Labels":{"a":"1","A":"2"}}"#, "read"),
+            (
+                r#"{"Labels":{"a":"1","a":"2"}}"#,
+                "invalid JSON: the field \"a\" is given twice",
+            ),
+            (r#"{"image":"a"}"#, "read"),
+            (r#"{"Cmd":null}"#, "read"),
+            (
+                r#"{"Image":"a","HostConfig":{"PortBindings":{"x/tcp":[]}}}"#,
+                "invalid port specification: \"x\"",
+            ),
+            (
+                r#"{"Image":"a","HostConfig":{"PortBindings":{"1/tcp":[{"HostPort":"9-8"}]}}}"#,
+                "invalid port specification: \"9-8\"",
+            ),
+        ] {
+            assert_eq!(refused(body), said, "{body}");
+        }
+    }
+
+    #[test]
+    fn headers_and_names_are_refused_in_the_engines_words() {
+        let header =
+            |value, has_body| check_content_type(value, has_body).map_err(|error| error.message);
+        assert_eq!(header(None, false), Ok(()));
+        assert_eq!(
+            header(Some("application/json; charset=utf-8"), true),
+            Ok(())
+        );
+        assert_eq!(
+            header(None, true),
+            Err("malformed Content-Type header (): mime: no media type".to_owned())
+        );
+        assert_eq!(
+            header(Some("text/plain"), true),
+            Err(
+                "unsupported Content-Type header (text/plain): must be 'application/json'"
+                    .to_owned()
+            )
+        );
+        for good in ["web", "/web", "a1", "A_.-"] {
+            assert_eq!(check_name(good), Ok(()), "{good}");
+        }
+        for bad in ["", "/", "a", "host1/web", "-ab", "//ab", "a b", "ä1"] {
+            let said = check_name(bad).map_err(|error| error.message);
+            assert_eq!(
+                said,
+                Err(format!(
+                    "Invalid container name ({bad}), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed"
+                ))
+            );
+        }
+    }
+
+    #[test]
+    fn placing_reads_all_it_needs() {
+        let body = r#"{"Image":"busybox","Env":["a=b"],"Labels":{"x":"y"},"ExposedPorts":{"80/tcp":{}},"New":1,
+            "HostConfig":{"Memory":64,"NanoCpus":5,"NetworkMode":"front","PidMode":"container:p","IpcMode":"shareable",
+              "Links":["db:alias"],"VolumesFrom":["src:ro"],"AutoRemove":true,"RestartPolicy":{"Name":"always"},
+              "Binds":["data:/data:ro","/etc:/etc","/anonymous","/var/run/docker.sock:/s"],
+              "Mounts":[{"Type":"volume","Source":"v","VolumeOptions":{"DriverConfig":{"Name":"nfs"}}},
+                        {"Type":"volume","Target":"/t"},{"Type":"bind","Source":"/home"},{"Type":"tmpfs"}],
+              "PortBindings":{"80/tcp":[{"HostIp":"127.0.0.1","HostPort":"8080"},{"HostPort":""}],
+                              "53/udp":[{"HostPort":"5000-5010"}],"1/tcp":null}},
+            "NetworkingConfig":{"EndpointsConfig":{"front":{},"back":null,"default":{}}}}"#;
+        let create = Body::parse(body.as_bytes())
+            .and_then(|body| body.read())
+            .expect("a body");
+        assert_eq!(
+            (
+                &*create.image,
+                create.claim.memory_bytes,
+                create.claim.cpu_nanos
+            ),
+            ("busybox", 64, 5)
+        );
+        let ports: Vec<_> = create
+            .host_ports
+            .iter()
+            .map(|p| format!("{}[{}] {} {:?}", p.key, p.index, p.address, p.wanted))
+            .collect();
+        assert_eq!(
+            ports,
+            [
+                "80/tcp[0] 127.0.0.1 Number(8080)",
+                "80/tcp[1]  Random",
+                "53/udp[0]  Range(5000, 5010)"
+            ]
+        );
+        let needs: Vec<_> = create
+            .needs
+            .iter()
+            .map(|need| format!("{:?} {}", need.kind, need.container))
+            .collect();
+        assert_eq!(needs, ["Link db", "VolumesFrom src", "Pid p"]);
+        let volumes: Vec<_> = create
+            .volumes
+            .iter()
+            .map(|v| format!("{} {}", v.name, v.driver))
+            .collect();
+        assert_eq!(volumes, ["data ", "v nfs"]);
+        assert_eq!(create.host_paths, ["/etc", "/var/run/docker.sock", "/home"]);
+        assert_eq!(create.networks, ["front", "back"]);
+        assert!(create.mounts_engine_socket() && create.auto_remove && !create.publish_all);
+    }
+
+    #[test]
+    fn the_default_network_is_no_wish() {
+        let network = |mode: &str| {
+            let body = format!(
+                r#"{{"Image":"a","HostConfig":{{"NetworkMode":"{mode}"}},"NetworkingConfig":{{"EndpointsConfig":{{"default":{{}}}}}}}}"#
+            );
+            let create = Body::parse(body.as_bytes()).and_then(|body| {
+                body.read()
+                    .map(|c| format!("{:?} {:?}", c.network_mode, c.networks))
+            });
+            create.expect("a body")
+        };
+        assert_eq!(network("default"), "Default []");
+        assert_eq!(network("bridge"), "Default []");
+        assert_eq!(network("host"), "Host []");
+        assert_eq!(network("container:x"), "Container(\"x\") []");
+        assert_eq!(network("front"), "Named(\"front\") [\"front\"]");
+    }
+
+    #[track_caller]
+    fn changed(body: &str, expected: &str) {
+        let mut edit = Body::parse(body.as_bytes()).expect("a body");
+        edit.add_labels(&[("i", "1"), ("c", "2")]);
+        edit.set_host_port("80/tcp", 1, 20000);
+        assert_eq!(String::from_utf8(edit.finish()).expect("text"), expected);
+    }
+
+    #[test]
+    fn labels_and_ports_are_put_into_the_bytes() {
+        changed(
+            r#"{"Image":"a" }"#,
+            r#"{"Image":"a","Labels":{"i":"1","c":"2"} }"#,
+        );
+        changed(
+            r#"{"Image":"a","labels":null}"#,
+            r#"{"Image":"a","labels":{"i":"1","c":"2"}}"#,
+        );
+        changed(
+            r#"{"Labels":{},"X":1.0}"#,
+            r#"{"Labels":{"i":"1","c":"2"},"X":1.0}"#,
+        );
+        changed(
+            r#"{"Labels":{"i":"old","z":"y"}}"#,
+            r#"{"Labels":{"i":"1","z":"y","c":"2"}}"#,
+        );
+        changed(
+            r#"{"Labels":{},"HostConfig":{"PortBindings":{"80/tcp":[{},{"HostIp":"","HostPort":""}]}}}"#,
+            r#"{"Labels":{"i":"1","c":"2"},"HostConfig":{"PortBindings":{"80/tcp":[{},{"HostIp":"","HostPort":"20000"}]}}}"#,
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn no_body_breaks_it(body in r#"\{("(Image|HostConfig|Labels|hostconfig|Binds)":[\[\]{}:,"a0]{0,8},?){0,3}\}?"#) {
+            if let Ok(mut parsed) = Body::parse(body.as_bytes()) {
+                let _ = parsed.read();
+                parsed.add_labels(&[("a", "b")]);
+                prop_assert!(View::parse(&parsed.finish()).is_ok());
+            }
+        }
+    }
+}
