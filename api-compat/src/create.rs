@@ -505,7 +505,7 @@ fn wanted(host_port: &str) -> Option<Wanted> {
     }
 }
 
-/// What the engine says of a body that is no JSON, as far as it does not quote Go's decoder.
+/// What the engine says of a body that is no JSON: in Go's words where they are simple, else in serde's.
 fn syntax_error(body: &[u8], malformed: &crate::json_view::Malformed) -> String {
     // The decoder reads one value and only then finds that more follows.
     let mut values =
@@ -513,7 +513,15 @@ fn syntax_error(body: &[u8], malformed: &crate::json_view::Malformed) -> String 
     match values.next() {
         Some(Ok(_)) => "unexpected content after JSON".to_owned(),
         Some(Err(error)) if error.is_eof() => "invalid JSON: unexpected EOF".to_owned(),
-        _ => format!("invalid JSON: {malformed}"),
+        _ => match body.trim_ascii_start() {
+            [first, ..]
+                if first.is_ascii_graphic() && !b"\"'\\-[{tfn0123456789".contains(first) =>
+            {
+                let first = char::from(*first);
+                format!("invalid JSON: invalid character '{first}' looking for beginning of value")
+            }
+            _ => format!("invalid JSON: {malformed}"),
+        },
     }
 }
 
@@ -581,6 +589,14 @@ mod tests {
             ("", "invalid JSON: got EOF while reading request body"),
             (" \n", "invalid JSON: got EOF while reading request body"),
             ("{", "invalid JSON: unexpected EOF"),
+            (
+                "x",
+                "invalid JSON: invalid character 'x' looking for beginning of value",
+            ),
+            (
+                "5",
+                "invalid JSON: json: cannot unmarshal number into Go value of type container.CreateRequest",
+            ),
             ("{}", empty),
             ("null", empty),
             (r#"{"HostConfig":{}}"#, empty),

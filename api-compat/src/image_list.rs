@@ -1,0 +1,387 @@
+//! `GET /images/json` over several nodes: which images are shown, with which names, and how.
+//!
+//! Source: moby 28.5.2 `daemon/images/image_list.go` and the version gates of `getImagesJSON`. What follows from them: a
+//! `reference` filter also hides the names that do not match; `before` and `until` of several values mean the oldest,
+//! `since` the newest; an image without any name is shown unless names are asked for.
+//!
+//! **Invariant**: an image is one row, on however many nodes it is; a tag is shown on one row only.
+
+use std::borrow::Cow;
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::Timestamp;
+
+use crate::error::ApiError;
+use crate::filters::{self, Filters};
+use crate::glob::Glob;
+use crate::json_edit::{Edit, quote};
+use crate::json_view::{Malformed, View};
+use crate::query::Query;
+use crate::timestamp;
+use crate::version::ApiVersion;
+
+/// What a client asks to be listed.
+#[derive(Debug, Clone)]
+pub struct ImageQuery {
+    filters: Filters,
+    dangling: Option<bool>,
+    references: Vec<Glob>,
+    until: Option<i64>,
+    live: bool,
+}
+
+/// The images that `before` and `since` name, looked up by the caller: when each was built, in Unix seconds.
+#[derive(Debug, Clone, Default)]
+pub struct Resolved {
+    /// Of all images named by `before` the oldest.
+    pub before: Option<i64>,
+    /// Of all images named by `since` the newest.
+    pub since: Option<i64>,
+}
+
+/// One image of the pool.
+#[derive(Debug, Clone)]
+pub struct Row<'a> {
+    /// `sha256:…`
+    pub id: Cow<'a, str>,
+    /// When it was built, in Unix seconds.
+    pub created: i64,
+    /// The names of the nodes that have it.
+    pub nodes: Vec<&'a str>,
+    base: View<'a>,
+    /// Each with the number of healthy nodes where it names this image.
+    tags: BTreeMap<String, usize>,
+    digests: BTreeSet<String>,
+    size: i64,
+    shared_size: i64,
+    containers: i64,
+    /// Members that older engines send beside those of newer ones.
+    healthy: usize,
+}
+
+impl ImageQuery {
+    /// Reads the parameters; the errors are the engine's.
+    pub fn parse(query: &Query, version: ApiVersion, now: Timestamp) -> Result<Self, ApiError> {
+        let mut filters = Filters::parse(query.text("filters"))?;
+        if version < ApiVersion::new(1, 41) && !query.text("filter").is_empty() {
+            filters.add("reference", query.text("filter"));
+        }
+        filters.validate(filters::IMAGES)?;
+        let dangling = filters
+            .contains("dangling")
+            .then(|| filters.bool_or("dangling", false))
+            .transpose()?;
+        let mut until: Option<i64> = None;
+        for value in filters.get("until") {
+            let time = timestamp::parse(value, now)?.map(Timestamp::as_second);
+            until = [until, time].into_iter().flatten().min();
+        }
+        let references = filters
+            .get("reference")
+            .map(|pattern| {
+                Glob::new(pattern).map_err(|error| ApiError::bad_parameter(error.to_string()))
+            })
+            .collect::<Result<_, _>>()?;
+        let live = query.bool("all")
+            || (version >= ApiVersion::new(1, 42) && query.bool("shared-size"))
+            || (version >= ApiVersion::new(1, 47) && query.bool("manifests"));
+        Ok(Self { dangling, references, until, live, filters })
+    }
+
+    /// The filters as parsed.
+    pub fn filters(&self) -> &Filters {
+        &self.filters
+    }
+
+    /// Whether what is asked for is in no list that was read before: intermediate images, shared sizes, manifests.
+    pub fn asks_for_more(&self) -> bool {
+        self.live
+    }
+
+    /// The values of `before`.
+    pub fn before(&self) -> impl Iterator<Item = &str> {
+        self.filters.get("before")
+    }
+
+    /// The values of `since`.
+    pub fn since(&self) -> impl Iterator<Item = &str> {
+        self.filters.get("since")
+    }
+
+    /// Whether images of this node are shown.
+    pub fn wants_node(&self, name: &str, id: &str) -> bool {
+        self.filters.exact_match("node", name) || self.filters.exact_match("node", id)
+    }
+
+    /// Whether the image is shown. Takes those of its names away that are not.
+    pub fn select(&self, row: &mut Row<'_>, resolved: &Resolved) -> bool {
+        let oldest = [resolved.before, self.until].into_iter().flatten().min();
+        if oldest.is_some_and(|before| row.created >= before)
+            || resolved.since.is_some_and(|since| row.created <= since)
+        {
+            return false;
+        }
+        let labels = row.base.get("Labels");
+        let label = |name: &str| {
+            let labels = labels?;
+            labels.string_pairs().find(|(key, _)| key == name).map(|(_, value)| value)
+        };
+        if !matches_labels(&self.filters, "label", label)
+            || (self.filters.contains("label!") && matches_labels(&self.filters, "label!", label))
+        {
+            return false;
+        }
+        if self.filters.contains("reference") {
+            row.tags.retain(|name, _| self.matches_reference(name));
+            row.digests.retain(|name| self.matches_reference(name));
+        }
+        if row.tags.is_empty() && row.digests.is_empty() {
+            return self.dangling != Some(false) && !self.filters.contains("reference");
+        }
+        self.dangling != Some(true) || row.tags.is_empty()
+    }
+
+    fn matches_reference(&self, name: &str) -> bool {
+        self.references.iter().any(|glob| glob.is_match(name) || glob.is_match(repository(name)))
+    }
+}
+
+fn matches_labels<'a>(
+    filters: &Filters,
+    key: &str,
+    label: impl Fn(&str) -> Option<Cow<'a, str>>,
+) -> bool {
+    filters.get(key).all(|wanted| match wanted.split_once('=') {
+        Some((name, value)) => label(name).is_some_and(|found| found == value),
+        None => label(wanted).is_some(),
+    })
+}
+
+/// A familiar reference without its tag and digest.
+fn repository(name: &str) -> &str {
+    let name = name.split_once('@').map_or(name, |(name, _)| name);
+    match name.rsplit_once(':') {
+        Some((repository, tag)) if !tag.contains('/') => repository,
+        _ => name,
+    }
+}
+
+/// One node's list.
+#[derive(Debug, Clone)]
+pub struct Source<'a> {
+    /// The node's name.
+    pub node: &'a str,
+    /// Whether it answers: the images of one that does not are listed, but do not decide what a tag means.
+    pub healthy: bool,
+    /// The elements of its list.
+    pub images: Vec<View<'a>>,
+}
+
+/// One row for each image. A tag that names several images stays on the one that most healthy nodes hold under it, then
+/// the newest, then the one with the smallest id: the one that a container made now would get. Newest first.
+pub fn merge<'a>(sources: &[Source<'a>]) -> Vec<Row<'a>> {
+    let mut rows: BTreeMap<Cow<'a, str>, Row<'a>> = BTreeMap::new();
+    for source in sources {
+        for image in &source.images {
+            let row = Row::of(*image, source.node, source.healthy);
+            match rows.entry(row.id.clone()) {
+                std::collections::btree_map::Entry::Vacant(place) => drop(place.insert(row)),
+                std::collections::btree_map::Entry::Occupied(mut place) => place.get_mut().join(row),
+            }
+        }
+    }
+    let mut rows: Vec<_> = rows.into_values().collect();
+    rows.sort_by_key(|row| Reverse(row.created));
+    part_tags(&mut rows);
+    rows
+}
+
+/// Leaves each tag on one row.
+fn part_tags(rows: &mut [Row<'_>]) {
+    let mut holders: BTreeMap<String, Vec<usize>> = BTreeMap::new();
+    for (index, row) in rows.iter().enumerate() {
+        for tag in row.tags.keys() {
+            holders.entry(tag.clone()).or_default().push(index);
+        }
+    }
+    for (tag, rivals) in holders.into_iter().filter(|(_, rivals)| rivals.len() > 1) {
+        // Rows are sorted by age, and by id among those of one age, so of equals the first is meant.
+        let votes = |index: usize| rows[index].tags.get(&tag).copied().unwrap_or_default();
+        let chosen = rivals.iter().copied().max_by_key(|index| (votes(*index), Reverse(*index)));
+        for index in rivals.into_iter().filter(|index| Some(*index) != chosen) {
+            rows[index].tags.remove(&tag);
+        }
+    }
+}
+
+impl<'a> Row<'a> {
+    fn of(image: View<'a>, node: &'a str, healthy: bool) -> Self {
+        let names = |key: &str| -> Vec<String> {
+            let all = image.get(key).into_iter().flat_map(|names| names.elements());
+            all.filter_map(|name| name.str())
+                .filter(|name| !name.starts_with("<none>"))
+                .map(Cow::into_owned)
+                .collect()
+        };
+        let number = |key: &str| image.get(key).and_then(|value| value.i64()).unwrap_or(-1);
+        let votes = usize::from(healthy);
+        Self {
+            id: image.text_of("Id"),
+            created: image.int_of("Created"),
+            nodes: vec![node],
+            base: image,
+            tags: names("RepoTags").into_iter().map(|tag| (tag, votes)).collect(),
+            digests: names("RepoDigests").into_iter().collect(),
+            size: image.int_of("Size"),
+            shared_size: number("SharedSize"),
+            containers: number("Containers"),
+            healthy: votes,
+        }
+    }
+
+    fn join(&mut self, other: Self) {
+        // What a healthy node says is newer.
+        if self.healthy == 0 && other.healthy > 0 {
+            self.base = other.base;
+        }
+        self.healthy += other.healthy;
+        self.nodes.extend(other.nodes);
+        for (tag, votes) in other.tags {
+            *self.tags.entry(tag).or_default() += votes;
+        }
+        self.digests.extend(other.digests);
+        self.size = self.size.max(other.size);
+        self.shared_size = self.shared_size.max(other.shared_size);
+        self.containers = match (self.containers, other.containers) {
+            (-1, known) | (known, -1) => known,
+            (one, two) => one.saturating_add(two),
+        };
+    }
+
+    /// Appends the row for a client of that version; `name_nodes`: with the member `Nodes`.
+    pub fn render(&self, out: &mut Vec<u8>, version: ApiVersion, name_nodes: bool) -> Result<(), Malformed> {
+        let mut edit = Edit::new(self.base.as_json().as_bytes())?;
+        let nameless = self.tags.is_empty() && self.digests.is_empty();
+        let (tags, digests) = if version < ApiVersion::new(1, 43) && nameless {
+            (r#"["<none>:<none>"]"#.to_owned(), r#"["<none>@<none>"]"#.to_owned())
+        } else {
+            (array(self.tags.keys()), array(&self.digests))
+        };
+        edit.set(&["RepoTags"], &tags);
+        edit.set(&["RepoDigests"], &digests);
+        edit.set(&["Size"], &self.size.to_string());
+        edit.set(&["SharedSize"], &self.shared_size.to_string());
+        let counted = version >= ApiVersion::new(1, 51);
+        edit.set(&["Containers"], &if counted { self.containers } else { -1 }.to_string());
+        if version < ApiVersion::new(1, 44) {
+            edit.set(&["VirtualSize"], &self.size.to_string());
+        } else {
+            edit.remove(&["VirtualSize"]);
+        }
+        if version < ApiVersion::new(1, 48) {
+            edit.remove(&["Descriptor"]);
+        }
+        if name_nodes {
+            edit.set(&["Nodes"], &array(&self.nodes));
+        }
+        out.extend_from_slice(&edit.finish());
+        Ok(())
+    }
+}
+
+fn array(texts: impl IntoIterator<Item = impl AsRef<str>>) -> String {
+    let quoted: Vec<_> = texts.into_iter().map(|text| quote(text.as_ref())).collect();
+    format!("[{}]", quoted.join(","))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ONE: &str = r#"[
+        {"Id":"sha256:aa","Created":30,"RepoTags":["web:1","web:latest"],"RepoDigests":["web@sha256:11"],"Size":5,
+         "SharedSize":-1,"Containers":2,"Labels":{"a":"1"},"New":{"x":1}},
+        {"Id":"sha256:bb","Created":20,"RepoTags":["db:1"],"RepoDigests":[],"Size":7,"SharedSize":-1,"Containers":0},
+        {"Id":"sha256:cc","Created":10,"RepoTags":[],"RepoDigests":[],"Size":1,"SharedSize":-1,"Containers":-1}]"#;
+    const TWO: &str = r#"[
+        {"Id":"sha256:aa","Created":30,"RepoTags":["web:1"],"RepoDigests":["other/web@sha256:11"],"Size":6,
+         "SharedSize":-1,"Containers":1,"Labels":{"a":"1"}},
+        {"Id":"sha256:dd","Created":25,"RepoTags":["web:latest","host:5000/x:1"],"RepoDigests":[],"Size":6,"SharedSize":-1,"Containers":1}]"#;
+
+    fn sources(healthy: bool) -> Vec<Source<'static>> {
+        let list = |text: &'static str| View::parse(text.as_bytes()).expect("a list").elements().collect();
+        vec![
+            Source { node: "n1", healthy, images: list(ONE) },
+            Source { node: "n2", healthy: true, images: list(TWO) },
+        ]
+    }
+
+    fn asked(query: &str, filters: &str) -> Result<String, ApiError> {
+        let mut parsed = Query::parse(query)?;
+        if !filters.is_empty() {
+            parsed.set("filters", filters);
+        }
+        let query = ImageQuery::parse(&parsed, ApiVersion::MAX, Timestamp::UNIX_EPOCH)?;
+        let number = |texts: Vec<&str>| texts.iter().filter_map(|text| text.parse().ok()).collect::<Vec<i64>>();
+        let resolved = Resolved {
+            before: number(query.before().collect()).into_iter().min(),
+            since: number(query.since().collect()).into_iter().max(),
+        };
+        let mut shown = Vec::new();
+        for mut row in merge(&sources(true)) {
+            if query.select(&mut row, &resolved) {
+                let tags: Vec<_> = row.tags.keys().map(String::as_str).collect();
+                shown.push(format!("{}[{}]{}", &row.id[7..], tags.join(","), row.nodes.join("+")));
+            }
+        }
+        Ok(shown.join(" "))
+    }
+
+    #[track_caller]
+    fn check(filters: &str, expected: &str) {
+        let said = asked("", filters).unwrap_or_else(|error| error.to_string());
+        assert_eq!(said, expected, "{filters}");
+    }
+
+    #[test]
+    fn an_image_is_one_row_and_a_tag_is_on_one() {
+        check("", "aa[web:1,web:latest]n1+n2 dd[host:5000/x:1]n2 bb[db:1]n1 cc[]n1");
+        let down = merge(&sources(false));
+        assert!(down[1].tags.contains_key("web:latest"), "only healthy nodes decide");
+    }
+
+    #[test]
+    fn each_filter_has_the_engines_rule() {
+        check(r#"{"dangling":["true"]}"#, "cc[]n1");
+        check(r#"{"dangling":["0"]}"#, "aa[web:1,web:latest]n1+n2 dd[host:5000/x:1]n2 bb[db:1]n1");
+        check(r#"{"label":["a=1"]}"#, "aa[web:1,web:latest]n1+n2");
+        check(r#"{"label":["a=2"]}"#, "");
+        check(r#"{"before":["25"]}"#, "bb[db:1]n1 cc[]n1");
+        check(r#"{"since":["20","10"]}"#, "aa[web:1,web:latest]n1+n2 dd[host:5000/x:1]n2");
+        check(r#"{"until":["20"]}"#, "cc[]n1");
+        check(r#"{"reference":["web:1"]}"#, "aa[web:1]n1+n2");
+        check(r#"{"reference":["w*","*/x"]}"#, "aa[web:1,web:latest]n1+n2 dd[host:5000/x:1]n2");
+        check(r#"{"reference":["["]}"#, "syntax error in pattern");
+        check(r#"{"x":["y"]}"#, "invalid filter 'x'");
+    }
+
+    #[test]
+    fn a_row_keeps_what_it_does_not_merge() {
+        let rows = merge(&sources(true));
+        let shown = |index: usize, version| {
+            let mut out = Vec::new();
+            let row: &Row<'_> = &rows[index];
+            row.render(&mut out, version, true).expect("well-formed");
+            String::from_utf8(out).expect("text").replace("\n         ", "")
+        };
+        assert_eq!(
+            shown(0, ApiVersion::MAX),
+            r#"{"Id":"sha256:aa","Created":30,"RepoTags":["web:1","web:latest"],"RepoDigests":["other/web@sha256:11","web@sha256:11"],"Size":6,"SharedSize":-1,"Containers":3,"Labels":{"a":"1"},"New":{"x":1},"Nodes":["n1","n2"]}"#,
+        );
+        assert_eq!(
+            shown(3, ApiVersion::new(1, 41)),
+            r#"{"Id":"sha256:cc","Created":10,"RepoTags":["<none>:<none>"],"RepoDigests":["<none>@<none>"],"Size":1,"SharedSize":-1,"Containers":-1,"VirtualSize":1,"Nodes":["n1"]}"#,
+        );
+    }
+}
