@@ -4,6 +4,9 @@
 //! read leniently: what we do not know goes to the engine as it came, and a field of a wrong type is the engine's to
 //! refuse. Field names are found in any case, as Go finds them.
 //!
+//! Stricter than the engine: a closing brace or bracket behind the value is refused here (the engine does not look that
+//! far), and so is a field that stands twice. The engine judges a name only after it has found the image.
+//!
 //! **Invariant**: what was read is what is sent. A body in which one field stands twice is refused, for Go would take
 //! another one of the two than we.
 
