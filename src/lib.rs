@@ -2,5 +2,6 @@
 
 pub mod clock;
 pub mod model;
+pub mod scheduler;
 pub mod state;
 pub mod tasks;

@@ -1,0 +1,611 @@
+//! Which node a container goes to, and if to none, why not to each.
+//!
+//! One file per filter, asked in order, and one per strategy. A refusal names every node with the
+//! first filter it failed.
+//!
+//! **Invariant**: the answer follows from the arguments alone.
+
+#![warn(clippy::wildcard_enum_match_arm)]
+
+mod filter_image;
+mod filter_pinned;
+mod filter_platform;
+mod filter_ports;
+mod filter_ready;
+mod filter_resources;
+mod refusal;
+mod spread;
+
+use std::collections::BTreeSet;
+
+use crate::model::{Availability, NodeId, NodeName, Platform, PublishedPort, Resources, Verdict};
+
+pub use refusal::{Reason, Refusal, Unfit};
+
+/// What a container needs of a node.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Request {
+    /// CPU and memory.
+    pub claim: Resources,
+    /// Host ports that must be free on the node.
+    pub ports: Vec<PublishedPort>,
+    /// The image, as the user wrote it.
+    pub image: String,
+    /// Whether a node without the image will do as long as another one has it.
+    pub bring_image: bool,
+    /// The platform the user insists on.
+    pub platform: Option<Platform>,
+    /// What ties the container to certain nodes; all must hold.
+    pub pins: Vec<Pin>,
+}
+
+/// Something that is on certain nodes only, and that the container cannot be without.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pin {
+    /// The nodes that will do.
+    pub nodes: BTreeSet<NodeId>,
+    /// Ends the sentence `host3 excluded by …`: `volume data, which is on host1`.
+    pub why: String,
+}
+
+/// One node, as the leader sees it when it decides.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Candidate {
+    /// The node.
+    pub node: NodeId,
+    /// Its name.
+    pub name: NodeName,
+    /// What was last decided about it.
+    pub verdict: Verdict,
+    /// Whether its last probe went unanswered: it gets new work only if nobody else can take it.
+    pub suspect: bool,
+    /// What an operator wants of it.
+    pub availability: Availability,
+    /// Whether what its containers claim is known.
+    pub counted: bool,
+    /// What it runs on, if it was ever reached.
+    pub platform: Option<Platform>,
+    /// What it has in all.
+    pub capacity: Resources,
+    /// What placements on it claim.
+    pub claimed: Resources,
+    /// What containers that are no placements claim.
+    pub unmanaged: Resources,
+    /// How many containers are on it.
+    pub containers: u32,
+    /// Whether it has the image.
+    pub has_image: bool,
+    /// Host ports that are taken there; those that the request does not ask for may be left out.
+    pub taken: Vec<TakenPort>,
+}
+
+impl Candidate {
+    /// What is left of the node.
+    pub fn free(&self) -> Resources {
+        self.capacity
+            .saturating_sub(self.claimed)
+            .saturating_sub(self.unmanaged)
+    }
+}
+
+/// A host port that is taken.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TakenPort {
+    /// The port.
+    pub port: PublishedPort,
+    /// The name of the container that has it.
+    pub by: String,
+}
+
+/// Where the container goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Chosen {
+    /// The node.
+    pub node: NodeId,
+    /// Its name.
+    pub name: NodeName,
+    /// Whether the image is there already.
+    pub has_image: bool,
+}
+
+/// Chooses among `candidates`, whose order does not matter.
+pub fn place(request: &Request, candidates: &[Candidate]) -> Result<Chosen, Refusal> {
+    let somewhere = filter_image::is_somewhere(candidates);
+    let mut fits = Vec::new();
+    let mut unfit = Vec::new();
+    for candidate in candidates {
+        match check(request, candidate, somewhere) {
+            Ok(()) => fits.push(candidate),
+            Err(reason) => unfit.push(Unfit {
+                node: candidate.name.clone(),
+                reason,
+            }),
+        }
+    }
+    match spread::best(request, &fits) {
+        Some(best) => Ok(Chosen {
+            node: best.node,
+            name: best.name.clone(),
+            has_image: best.has_image,
+        }),
+        None => Err(refuse(request, somewhere, unfit)),
+    }
+}
+
+/// The first filter that a node fails. The image comes last: that it is missing is the one reason
+/// that a client can do something about, and only if there is no other.
+fn check(request: &Request, candidate: &Candidate, somewhere: bool) -> Result<(), Reason> {
+    filter_ready::check(candidate)?;
+    filter_platform::check(request, candidate)?;
+    filter_pinned::check(request, candidate)?;
+    filter_ports::check(request, candidate)?;
+    filter_resources::check(request, candidate)?;
+    filter_image::check(request, candidate, somewhere)
+}
+
+fn refuse(request: &Request, somewhere: bool, mut unfit: Vec<Unfit>) -> Refusal {
+    let only_image = unfit
+        .iter()
+        .any(|unfit| matches!(unfit.reason, Reason::Image { .. }));
+    if only_image && !somewhere {
+        return Refusal::NoImage {
+            image: request.image.clone(),
+        };
+    }
+    unfit.sort_by(|one, other| one.node.cmp(&other.node));
+    Refusal::NoNodeFits(unfit)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Protocol;
+    use proptest::prelude::*;
+
+    const MIB: u64 = 1 << 20;
+    const GIB: u64 = 1 << 30;
+
+    fn node(number: u8) -> NodeId {
+        NodeId::from_bytes([number; 16])
+    }
+
+    fn tcp(number: u16) -> PublishedPort {
+        PublishedPort {
+            protocol: Protocol::Tcp,
+            address: None,
+            number,
+        }
+    }
+
+    fn linux(arch: &str) -> Platform {
+        Platform {
+            os: "linux".to_owned(),
+            arch: arch.to_owned(),
+        }
+    }
+
+    /// A ready node with the image, 4 CPUs and 8 GiB, all free.
+    fn host(number: u8) -> Candidate {
+        Candidate {
+            node: node(number),
+            name: format!("host{number}").parse().expect("valid"),
+            verdict: Verdict::Ready,
+            suspect: false,
+            availability: Availability::Active,
+            counted: true,
+            platform: Some(linux("amd64")),
+            capacity: Resources::new(4_000_000_000, 8 * GIB),
+            claimed: Resources::ZERO,
+            unmanaged: Resources::ZERO,
+            containers: 0,
+            has_image: true,
+            taken: Vec::new(),
+        }
+    }
+
+    fn with_free_memory(number: u8, free: u64) -> Candidate {
+        let claimed = Resources::new(0, 8 * GIB - free);
+        Candidate {
+            claimed,
+            ..host(number)
+        }
+    }
+
+    fn request() -> Request {
+        Request {
+            image: "alpine".to_owned(),
+            ..Request::default()
+        }
+    }
+
+    fn chosen(request: &Request, candidates: &[Candidate]) -> String {
+        place(request, candidates).expect("fits").name.to_string()
+    }
+
+    fn refused(request: &Request, candidates: &[Candidate]) -> String {
+        place(request, candidates)
+            .expect_err("does not fit")
+            .to_string()
+    }
+
+    #[test]
+    fn a_full_cluster_says_why() {
+        let pin = |nodes: &[u8], why: &str| Pin {
+            nodes: nodes.iter().map(|number| node(*number)).collect(),
+            why: why.to_owned(),
+        };
+        let asked = Request {
+            claim: Resources::new(0, 512 * MIB),
+            pins: vec![pin(&[1, 2, 5], "constraint disk==ssd")],
+            ..request()
+        };
+        let nodes = [
+            with_free_memory(1, 300 * MIB),
+            with_free_memory(2, 120 * MIB),
+            host(3),
+            host(4),
+            with_free_memory(5, 80 * MIB),
+        ];
+        assert_eq!(
+            refused(&asked, &nodes),
+            "no node fits: host1, host2, host5 lack memory (need 512MiB; 300MiB, 120MiB, 80MiB \
+             free of 8GiB); host3, host4 excluded by constraint disk==ssd"
+        );
+        assert_eq!(
+            refused(&asked, &nodes[..1]),
+            "no node fits: host1 lacks memory (need 512MiB, 300MiB free of 8GiB)"
+        );
+        assert_eq!(
+            refused(&asked, &[]),
+            "no node fits: the cluster has no nodes"
+        );
+    }
+
+    #[test]
+    fn each_filter_has_its_words() {
+        let check = |request: &Request, candidate: Candidate, expected: &str| {
+            let twin = Candidate {
+                name: "host2".parse().expect("valid"),
+                ..candidate.clone()
+            };
+            let (one, both) = expected.split_once(" | ").expect("one and both");
+            assert_eq!(
+                refused(request, &[candidate.clone()]),
+                format!("no node fits: {one}")
+            );
+            assert_eq!(
+                refused(request, &[twin, candidate]),
+                format!("no node fits: {both}")
+            );
+        };
+        let ask = request();
+        let down = Verdict::Down {
+            reason: "no answer for 3s".to_owned(),
+        };
+        check(
+            &ask,
+            Candidate {
+                verdict: down,
+                ..host(1)
+            },
+            "host1 is down (no answer for 3s) | host1, host2 are down (no answer for 3s)",
+        );
+        check(
+            &ask,
+            Candidate {
+                verdict: Verdict::Joining,
+                ..host(1)
+            },
+            "host1 is joining | host1, host2 are joining",
+        );
+        check(
+            &ask,
+            Candidate {
+                availability: Availability::Pause,
+                ..host(1)
+            },
+            "host1 is paused | host1, host2 are paused",
+        );
+        check(
+            &ask,
+            Candidate {
+                availability: Availability::Drain,
+                ..host(1)
+            },
+            "host1 is drained | host1, host2 are drained",
+        );
+        check(
+            &ask,
+            Candidate {
+                counted: false,
+                ..host(1)
+            },
+            "host1 is still being counted | host1, host2 are still being counted",
+        );
+        check(
+            &Request {
+                platform: Some(linux("arm64")),
+                ..request()
+            },
+            host(1),
+            "host1 is linux/amd64, not linux/arm64 | host1, host2 are linux/amd64, not linux/arm64",
+        );
+        let taken = vec![TakenPort {
+            port: tcp(80),
+            by: "web".to_owned(),
+        }];
+        check(
+            &Request {
+                ports: vec![tcp(80)],
+                ..request()
+            },
+            Candidate { taken, ..host(1) },
+            "host1 has port 80/tcp taken (by web) | host1, host2 have port 80/tcp taken (by web)",
+        );
+        check(
+            &Request {
+                claim: Resources::new(5_000_000_000, 0),
+                ..request()
+            },
+            host(1),
+            "host1 lacks CPU (need 5 CPUs, 4 free of 4) | \
+             host1, host2 lack CPU (need 5 CPUs; 4, 4 free of 4)",
+        );
+    }
+
+    #[test]
+    fn an_image_that_is_nowhere_is_its_own_answer() {
+        let bare = |number| Candidate {
+            has_image: false,
+            ..host(number)
+        };
+        let missing = Refusal::NoImage {
+            image: "alpine".to_owned(),
+        };
+        let bring = Request {
+            bring_image: true,
+            ..request()
+        };
+        for request in [&request(), &bring] {
+            assert_eq!(place(request, &[bare(1), bare(2)]), Err(missing.clone()));
+        }
+        assert_eq!(missing.to_string(), "no such image: alpine");
+        let big = Resources::new(0, 9 * GIB);
+        // Pulling it would not help.
+        let full = refused(
+            &Request {
+                claim: big,
+                ..request()
+            },
+            &[bare(1)],
+        );
+        assert_eq!(
+            full,
+            "no node fits: host1 lacks memory (need 9GiB, 8GiB free of 8GiB)"
+        );
+        // A node that cannot be reached cannot give it either.
+        let down = Verdict::Down {
+            reason: "refused".to_owned(),
+        };
+        let lost = Candidate {
+            verdict: down,
+            ..host(2)
+        };
+        assert_eq!(place(&bring, &[bare(1), lost]), Err(missing));
+        // A node that takes no work can.
+        let paused = Candidate {
+            availability: Availability::Pause,
+            ..host(2)
+        };
+        let brought = place(&bring, &[bare(1), paused.clone()]).expect("fits");
+        assert_eq!((brought.name.as_str(), brought.has_image), ("host1", false));
+        assert_eq!(
+            refused(&request(), &[bare(1), paused]),
+            "no node fits: host1 lacks image alpine; host2 is paused"
+        );
+    }
+
+    #[test]
+    fn spread_takes_the_node_with_most_left_of_what_is_scarcer() {
+        let claimed = |number, cpu, memory| Candidate {
+            claimed: Resources::new(cpu, memory),
+            ..host(number)
+        };
+        // Half the memory is gone on one, a quarter of the CPU on the other.
+        let nodes = [claimed(1, 0, 4 * GIB), claimed(2, 1_000_000_000, 0)];
+        assert_eq!(chosen(&request(), &nodes), "host2");
+        let unmanaged = Candidate {
+            unmanaged: Resources::new(0, GIB),
+            ..host(1)
+        };
+        assert_eq!(chosen(&request(), &[unmanaged, host(2)]), "host2");
+        let large = Candidate {
+            capacity: Resources::new(64_000_000_000, 64 * GIB),
+            ..host(2)
+        };
+        let ask = Request {
+            claim: Resources::new(0, GIB),
+            ..request()
+        };
+        assert_eq!(chosen(&ask, &[host(1), large]), "host2");
+    }
+
+    #[test]
+    fn ties_go_to_fewer_containers_then_the_image_then_the_id() {
+        let busy = Candidate {
+            containers: 3,
+            ..host(1)
+        };
+        let bare = Candidate {
+            has_image: false,
+            ..host(2)
+        };
+        let bring = Request {
+            bring_image: true,
+            ..request()
+        };
+        assert_eq!(chosen(&bring, &[busy.clone(), bare.clone()]), "host2");
+        assert_eq!(chosen(&bring, &[bare, host(3)]), "host3");
+        assert_eq!(chosen(&bring, &[host(4), host(3)]), "host3");
+        // One that did not answer just now comes last, whatever it has left.
+        let suspect = Candidate {
+            suspect: true,
+            ..host(2)
+        };
+        assert_eq!(chosen(&bring, &[suspect.clone(), busy]), "host1");
+        assert_eq!(chosen(&bring, &[suspect]), "host2");
+    }
+
+    #[test]
+    fn a_container_that_claims_nothing_fits_where_nothing_is_left() {
+        assert_eq!(chosen(&request(), &[with_free_memory(1, 0)]), "host1");
+    }
+
+    fn any_candidate() -> impl Strategy<Value = Candidate> {
+        let verdict = prop_oneof![
+            4 => Just(Verdict::Ready),
+            1 => Just(Verdict::Joining),
+            1 => Just(Verdict::Down { reason: "refused".to_owned() }),
+        ];
+        let availability = prop_oneof![
+            4 => Just(Availability::Active),
+            1 => Just(Availability::Pause),
+            1 => Just(Availability::Drain),
+        ];
+        let flags = (
+            any::<bool>(),
+            prop::bool::weighted(0.8),
+            prop::bool::weighted(0.6),
+        );
+        let taken = prop::collection::vec(80u16..83, 0..2);
+        let arch = prop_oneof![4 => Just("amd64"), 1 => Just("arm64")];
+        let amounts = (0u64..5, 0u64..5, 0u64..3, 0u32..3);
+        (verdict, availability, flags, taken, arch, amounts).prop_map(
+            |(verdict, availability, (suspect, counted, has_image), taken, arch, amounts)| {
+                let (capacity, claimed, unmanaged, containers) = amounts;
+                let both = |amount| Resources::new(amount * 1_000_000_000, amount * GIB);
+                Candidate {
+                    verdict,
+                    suspect,
+                    availability,
+                    counted,
+                    platform: Some(linux(arch)),
+                    capacity: both(capacity),
+                    claimed: both(claimed),
+                    unmanaged: both(unmanaged),
+                    containers,
+                    has_image,
+                    taken: taken
+                        .into_iter()
+                        .map(|number| TakenPort {
+                            port: tcp(number),
+                            by: "web".to_owned(),
+                        })
+                        .collect(),
+                    ..host(0)
+                }
+            },
+        )
+    }
+
+    fn any_candidates() -> impl Strategy<Value = Vec<Candidate>> {
+        prop::collection::vec(any_candidate(), 0..6).prop_map(|mut candidates| {
+            for (number, candidate) in (1..).zip(&mut candidates) {
+                candidate.node = node(number);
+                candidate.name = format!("host{number}").parse().expect("valid");
+            }
+            candidates
+        })
+    }
+
+    fn any_request() -> impl Strategy<Value = Request> {
+        let pins = prop::collection::vec(prop::collection::btree_set(1u8..6, 1..5), 0..2);
+        let arch = prop::option::weighted(0.2, prop_oneof![Just("amd64"), Just("arm64")]);
+        let ports = prop::collection::vec(80u16..83, 0..2);
+        (0u64..4, 0u64..4, ports, any::<bool>(), arch, pins).prop_map(
+            |(cpus, gib, ports, bring_image, arch, pins)| Request {
+                claim: Resources::new(cpus * 1_000_000_000, gib * GIB),
+                ports: ports.into_iter().map(tcp).collect(),
+                bring_image,
+                platform: arch.map(linux),
+                pins: pins
+                    .into_iter()
+                    .map(|nodes| Pin {
+                        nodes: nodes.into_iter().map(node).collect(),
+                        why: "a pin".to_owned(),
+                    })
+                    .collect(),
+                ..request()
+            },
+        )
+    }
+
+    /// The rules once more, as one condition.
+    fn may_run(request: &Request, on: &Candidate, all: &[Candidate]) -> bool {
+        let sum = |get: fn(&Resources) -> u64| (get(&on.claimed) + get(&on.unmanaged), get);
+        let room = [
+            sum(|amount| amount.cpu_nanos),
+            sum(|amount| amount.memory_bytes),
+        ]
+        .iter()
+        .all(|(used, get)| {
+            let need = get(&request.claim);
+            need == 0 || used + need <= get(&on.capacity)
+        });
+        let image = on.has_image
+            || request.bring_image
+                && all
+                    .iter()
+                    .any(|other| other.has_image && other.verdict == Verdict::Ready);
+        on.verdict == Verdict::Ready
+            && on.availability == Availability::Active
+            && on.counted
+            && request
+                .platform
+                .as_ref()
+                .is_none_or(|asked| Some(asked) == on.platform.as_ref())
+            && request.pins.iter().all(|pin| pin.nodes.contains(&on.node))
+            && request
+                .ports
+                .iter()
+                .all(|port| on.taken.iter().all(|taken| taken.port != *port))
+            && room
+            && image
+    }
+
+    proptest! {
+        #[test]
+        fn it_chooses_what_may_run_and_refuses_only_when_nothing_may(
+            request in any_request(),
+            candidates in any_candidates(),
+        ) {
+            let answer = place(&request, &candidates);
+            let mut reversed = candidates.clone();
+            reversed.reverse();
+            prop_assert_eq!(&answer, &place(&request, &reversed), "the order does not matter");
+            let fits: Vec<_> =
+                candidates.iter().filter(|on| may_run(&request, on, &candidates)).collect();
+            match answer {
+                Ok(chosen) => {
+                    let chosen = fits.iter().find(|on| on.node == chosen.node);
+                    prop_assert!(chosen.is_some(), "chosen, but must not run there");
+                    if let Some(chosen) = chosen {
+                        prop_assert!(!chosen.suspect || fits.iter().all(|on| on.suspect));
+                    }
+                }
+                Err(Refusal::NoNodeFits(unfit)) => {
+                    prop_assert!(fits.is_empty());
+                    prop_assert_eq!(unfit.len(), candidates.len(), "every node is named");
+                }
+                Err(Refusal::NoImage { .. }) => {
+                    prop_assert!(fits.is_empty());
+                    let with_image = candidates
+                        .iter()
+                        .map(|on| Candidate { has_image: true, ..on.clone() })
+                        .collect::<Vec<_>>();
+                    prop_assert!(place(&request, &with_image).is_ok(), "a pull must help");
+                }
+            }
+        }
+    }
+}

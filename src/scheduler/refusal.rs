@@ -1,0 +1,177 @@
+//! Why a container goes nowhere, node by node, in words for whoever asked.
+
+use std::collections::BTreeSet;
+use std::fmt;
+
+use crate::model::{NodeName, Platform, PublishedPort, Shortfall};
+
+/// Why a container goes nowhere.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Refusal {
+    /// No node that can be reached has the image, and nothing else is in the way: whoever pulls it
+    /// can try again.
+    NoImage {
+        /// The image, as the user wrote it.
+        image: String,
+    },
+    /// Every node fails some filter; ordered by name.
+    NoNodeFits(Vec<Unfit>),
+}
+
+impl std::error::Error for Refusal {}
+
+/// A node and the first filter it failed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unfit {
+    /// The node.
+    pub node: NodeName,
+    /// Why not.
+    pub reason: Reason,
+}
+
+/// The filter that a node failed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reason {
+    /// It was never reached.
+    Joining,
+    /// It was lost.
+    Down {
+        /// How that was noticed.
+        reason: String,
+    },
+    /// It keeps what it has and takes nothing new.
+    Paused,
+    /// It gives away what it has.
+    Drained,
+    /// What its containers claim is not known yet.
+    Uncounted,
+    /// It is another platform.
+    Platform {
+        /// What was asked for.
+        asked: Platform,
+        /// What it is.
+        has: Platform,
+    },
+    /// Something that the container needs is elsewhere.
+    Pinned {
+        /// Ends the sentence `host3 excluded by …`.
+        why: String,
+    },
+    /// A port is taken.
+    Port {
+        /// The port.
+        port: PublishedPort,
+        /// The name of the container that has it.
+        by: String,
+    },
+    /// Too little is left.
+    Lacks(Shortfall),
+    /// It lacks the image.
+    Image {
+        /// The image.
+        image: String,
+    },
+}
+
+impl Reason {
+    /// Whether both can be said in one sentence: the same filter, and the same but for the numbers
+    /// and names that the sentence lists.
+    fn joins(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Lacks(one), Self::Lacks(other)) => {
+                (one.kind, one.need, one.of) == (other.kind, other.need, other.of)
+            }
+            (Self::Port { port, .. }, Self::Port { port: other, .. }) => port == other,
+            (one, other) => one == other,
+        }
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let unfit = match self {
+            Self::NoImage { image } => return write!(f, "no such image: {image}"),
+            Self::NoNodeFits(unfit) => unfit,
+        };
+        f.write_str("no node fits: ")?;
+        if unfit.is_empty() {
+            return f.write_str("the cluster has no nodes");
+        }
+        let mut groups: Vec<Vec<&Unfit>> = Vec::new();
+        for unfit in unfit {
+            match groups
+                .iter_mut()
+                .find(|group| group[0].reason.joins(&unfit.reason))
+            {
+                Some(group) => group.push(unfit),
+                None => groups.push(vec![unfit]),
+            }
+        }
+        for (at, group) in groups.iter().enumerate() {
+            if at > 0 {
+                f.write_str("; ")?;
+            }
+            say(f, group)?;
+        }
+        Ok(())
+    }
+}
+
+/// One sentence about nodes that share a reason.
+fn say(f: &mut fmt::Formatter<'_>, group: &[&Unfit]) -> fmt::Result {
+    let names: Vec<_> = group.iter().map(|unfit| unfit.node.as_str()).collect();
+    f.write_str(&names.join(", "))?;
+    let many = group.len() > 1;
+    let are = if many { "are" } else { "is" };
+    let lack = if many { "lack" } else { "lacks" };
+    match &group[0].reason {
+        Reason::Joining => write!(f, " {are} joining"),
+        Reason::Down { reason } => write!(f, " {are} down ({reason})"),
+        Reason::Paused => write!(f, " {are} paused"),
+        Reason::Drained => write!(f, " {are} drained"),
+        Reason::Uncounted => write!(f, " {are} still being counted"),
+        Reason::Platform { asked, has } => write!(f, " {are} {has}, not {asked}"),
+        Reason::Pinned { why } => write!(f, " excluded by {why}"),
+        Reason::Port { port, .. } => {
+            let have = if many { "have" } else { "has" };
+            write!(f, " {have} port {port} taken (by {})", holders(group))
+        }
+        Reason::Lacks(short) if many => {
+            let Shortfall { kind, need, of, .. } = *short;
+            let (need, of) = (kind.need(need), kind.amount(of));
+            write!(
+                f,
+                " {lack} {kind} (need {need}; {} free of {of})",
+                amounts(group)
+            )
+        }
+        Reason::Lacks(short) => write!(f, " {lack} {} ({short})", short.kind),
+        Reason::Image { image } => write!(f, " {lack} image {image}"),
+    }
+}
+
+/// What is left on each node, in the order of the nodes.
+fn amounts(group: &[&Unfit]) -> String {
+    let amount = |unfit: &&Unfit| {
+        let Reason::Lacks(short) = unfit.reason else {
+            return None;
+        };
+        Some(short.kind.amount(short.free))
+    };
+    group
+        .iter()
+        .filter_map(amount)
+        .collect::<Vec<_>>()
+        .join(", ")
+}
+
+/// The containers that hold a port, each once.
+fn holders(group: &[&Unfit]) -> String {
+    let mut names = BTreeSet::new();
+    for unfit in group {
+        if let Reason::Port { by, .. } = &unfit.reason {
+            names.insert(by.as_str());
+        }
+    }
+    names.into_iter().collect::<Vec<_>>().join(", ")
+}
