@@ -16,7 +16,10 @@ enum Piece {
     Star,
     Any,
     One(char),
-    Class { negated: bool, ranges: Vec<(char, char)> },
+    Class {
+        negated: bool,
+        ranges: Vec<(char, char)>,
+    },
 }
 
 impl Glob {

@@ -17,6 +17,7 @@ use crate::filters::{self, Filters};
 use crate::glob::Glob;
 use crate::json_edit::{Edit, quote};
 use crate::json_view::{Malformed, View};
+use crate::labels;
 use crate::query::Query;
 use crate::timestamp;
 use crate::version::ApiVersion;
@@ -86,7 +87,13 @@ impl ImageQuery {
         let live = query.bool("all")
             || (version >= ApiVersion::new(1, 42) && query.bool("shared-size"))
             || (version >= ApiVersion::new(1, 47) && query.bool("manifests"));
-        Ok(Self { dangling, references, until, live, filters })
+        Ok(Self {
+            dangling,
+            references,
+            until,
+            live,
+            filters,
+        })
     }
 
     /// The filters as parsed.
@@ -123,12 +130,9 @@ impl ImageQuery {
             return false;
         }
         let labels = row.base.get("Labels");
-        let label = |name: &str| {
-            let labels = labels?;
-            labels.string_pairs().find(|(key, _)| key == name).map(|(_, value)| value)
-        };
-        if !matches_labels(&self.filters, "label", label)
-            || (self.filters.contains("label!") && matches_labels(&self.filters, "label!", label))
+        if !labels::all_hold(&self.filters, "label", labels)
+            || (self.filters.contains("label!")
+                && labels::all_hold(&self.filters, "label!", labels))
         {
             return false;
         }
@@ -143,19 +147,10 @@ impl ImageQuery {
     }
 
     fn matches_reference(&self, name: &str) -> bool {
-        self.references.iter().any(|glob| glob.is_match(name) || glob.is_match(repository(name)))
+        self.references
+            .iter()
+            .any(|glob| glob.is_match(name) || glob.is_match(repository(name)))
     }
-}
-
-fn matches_labels<'a>(
-    filters: &Filters,
-    key: &str,
-    label: impl Fn(&str) -> Option<Cow<'a, str>>,
-) -> bool {
-    filters.get(key).all(|wanted| match wanted.split_once('=') {
-        Some((name, value)) => label(name).is_some_and(|found| found == value),
-        None => label(wanted).is_some(),
-    })
 }
 
 /// A familiar reference without its tag and digest.
@@ -187,7 +182,9 @@ pub fn merge<'a>(sources: &[Source<'a>]) -> Vec<Row<'a>> {
             let row = Row::of(*image, source.node, source.healthy);
             match rows.entry(row.id.clone()) {
                 std::collections::btree_map::Entry::Vacant(place) => drop(place.insert(row)),
-                std::collections::btree_map::Entry::Occupied(mut place) => place.get_mut().join(row),
+                std::collections::btree_map::Entry::Occupied(mut place) => {
+                    place.get_mut().join(row)
+                }
             }
         }
     }
@@ -208,7 +205,10 @@ fn part_tags(rows: &mut [Row<'_>]) {
     for (tag, rivals) in holders.into_iter().filter(|(_, rivals)| rivals.len() > 1) {
         // Rows are sorted by age, and by id among those of one age, so of equals the first is meant.
         let votes = |index: usize| rows[index].tags.get(&tag).copied().unwrap_or_default();
-        let chosen = rivals.iter().copied().max_by_key(|index| (votes(*index), Reverse(*index)));
+        let chosen = rivals
+            .iter()
+            .copied()
+            .max_by_key(|index| (votes(*index), Reverse(*index)));
         for index in rivals.into_iter().filter(|index| Some(*index) != chosen) {
             rows[index].tags.remove(&tag);
         }
@@ -218,7 +218,10 @@ fn part_tags(rows: &mut [Row<'_>]) {
 impl<'a> Row<'a> {
     fn of(image: View<'a>, node: &'a str, healthy: bool) -> Self {
         let names = |key: &str| -> Vec<String> {
-            let all = image.get(key).into_iter().flat_map(|names| names.elements());
+            let all = image
+                .get(key)
+                .into_iter()
+                .flat_map(|names| names.elements());
             all.filter_map(|name| name.str())
                 .filter(|name| !name.starts_with("<none>"))
                 .map(Cow::into_owned)
@@ -231,7 +234,10 @@ impl<'a> Row<'a> {
             created: image.int_of("Created"),
             nodes: vec![node],
             base: image,
-            tags: names("RepoTags").into_iter().map(|tag| (tag, votes)).collect(),
+            tags: names("RepoTags")
+                .into_iter()
+                .map(|tag| (tag, votes))
+                .collect(),
             digests: names("RepoDigests").into_iter().collect(),
             size: image.int_of("Size"),
             shared_size: number("SharedSize"),
@@ -260,11 +266,19 @@ impl<'a> Row<'a> {
     }
 
     /// Appends the row for a client of that version; `name_nodes`: with the member `Nodes`.
-    pub fn render(&self, out: &mut Vec<u8>, version: ApiVersion, name_nodes: bool) -> Result<(), Malformed> {
+    pub fn render(
+        &self,
+        out: &mut Vec<u8>,
+        version: ApiVersion,
+        name_nodes: bool,
+    ) -> Result<(), Malformed> {
         let mut edit = Edit::new(self.base.as_json().as_bytes())?;
         let nameless = self.tags.is_empty() && self.digests.is_empty();
         let (tags, digests) = if version < ApiVersion::new(1, 43) && nameless {
-            (r#"["<none>:<none>"]"#.to_owned(), r#"["<none>@<none>"]"#.to_owned())
+            (
+                r#"["<none>:<none>"]"#.to_owned(),
+                r#"["<none>@<none>"]"#.to_owned(),
+            )
         } else {
             (array(self.tags.keys()), array(&self.digests))
         };
@@ -273,7 +287,10 @@ impl<'a> Row<'a> {
         edit.set(&["Size"], &self.size.to_string());
         edit.set(&["SharedSize"], &self.shared_size.to_string());
         let counted = version >= ApiVersion::new(1, 51);
-        edit.set(&["Containers"], &if counted { self.containers } else { -1 }.to_string());
+        edit.set(
+            &["Containers"],
+            &if counted { self.containers } else { -1 }.to_string(),
+        );
         if version < ApiVersion::new(1, 44) {
             edit.set(&["VirtualSize"], &self.size.to_string());
         } else {
@@ -310,10 +327,23 @@ mod tests {
         {"Id":"sha256:dd","Created":25,"RepoTags":["web:latest","host:5000/x:1"],"RepoDigests":[],"Size":6,"SharedSize":-1,"Containers":1}]"#;
 
     fn sources(healthy: bool) -> Vec<Source<'static>> {
-        let list = |text: &'static str| View::parse(text.as_bytes()).expect("a list").elements().collect();
+        let list = |text: &'static str| {
+            View::parse(text.as_bytes())
+                .expect("a list")
+                .elements()
+                .collect()
+        };
         vec![
-            Source { node: "n1", healthy, images: list(ONE) },
-            Source { node: "n2", healthy: true, images: list(TWO) },
+            Source {
+                node: "n1",
+                healthy,
+                images: list(ONE),
+            },
+            Source {
+                node: "n2",
+                healthy: true,
+                images: list(TWO),
+            },
         ]
     }
 
@@ -323,7 +353,12 @@ mod tests {
             parsed.set("filters", filters);
         }
         let query = ImageQuery::parse(&parsed, ApiVersion::MAX, Timestamp::UNIX_EPOCH)?;
-        let number = |texts: Vec<&str>| texts.iter().filter_map(|text| text.parse().ok()).collect::<Vec<i64>>();
+        let number = |texts: Vec<&str>| {
+            texts
+                .iter()
+                .filter_map(|text| text.parse().ok())
+                .collect::<Vec<i64>>()
+        };
         let resolved = Resolved {
             before: number(query.before().collect()).into_iter().min(),
             since: number(query.since().collect()).into_iter().max(),
@@ -332,7 +367,12 @@ mod tests {
         for mut row in merge(&sources(true)) {
             if query.select(&mut row, &resolved) {
                 let tags: Vec<_> = row.tags.keys().map(String::as_str).collect();
-                shown.push(format!("{}[{}]{}", &row.id[7..], tags.join(","), row.nodes.join("+")));
+                shown.push(format!(
+                    "{}[{}]{}",
+                    &row.id[7..],
+                    tags.join(","),
+                    row.nodes.join("+")
+                ));
             }
         }
         Ok(shown.join(" "))
@@ -346,22 +386,37 @@ mod tests {
 
     #[test]
     fn an_image_is_one_row_and_a_tag_is_on_one() {
-        check("", "aa[web:1,web:latest]n1+n2 dd[host:5000/x:1]n2 bb[db:1]n1 cc[]n1");
+        check(
+            "",
+            "aa[web:1,web:latest]n1+n2 dd[host:5000/x:1]n2 bb[db:1]n1 cc[]n1",
+        );
         let down = merge(&sources(false));
-        assert!(down[1].tags.contains_key("web:latest"), "only healthy nodes decide");
+        assert!(
+            down[1].tags.contains_key("web:latest"),
+            "only healthy nodes decide"
+        );
     }
 
     #[test]
     fn each_filter_has_the_engines_rule() {
         check(r#"{"dangling":["true"]}"#, "cc[]n1");
-        check(r#"{"dangling":["0"]}"#, "aa[web:1,web:latest]n1+n2 dd[host:5000/x:1]n2 bb[db:1]n1");
+        check(
+            r#"{"dangling":["0"]}"#,
+            "aa[web:1,web:latest]n1+n2 dd[host:5000/x:1]n2 bb[db:1]n1",
+        );
         check(r#"{"label":["a=1"]}"#, "aa[web:1,web:latest]n1+n2");
         check(r#"{"label":["a=2"]}"#, "");
         check(r#"{"before":["25"]}"#, "bb[db:1]n1 cc[]n1");
-        check(r#"{"since":["20","10"]}"#, "aa[web:1,web:latest]n1+n2 dd[host:5000/x:1]n2");
+        check(
+            r#"{"since":["20","10"]}"#,
+            "aa[web:1,web:latest]n1+n2 dd[host:5000/x:1]n2",
+        );
         check(r#"{"until":["20"]}"#, "cc[]n1");
         check(r#"{"reference":["web:1"]}"#, "aa[web:1]n1+n2");
-        check(r#"{"reference":["w*","*/x"]}"#, "aa[web:1,web:latest]n1+n2 dd[host:5000/x:1]n2");
+        check(
+            r#"{"reference":["w*","*/x"]}"#,
+            "aa[web:1,web:latest]n1+n2 dd[host:5000/x:1]n2",
+        );
         check(r#"{"reference":["["]}"#, "syntax error in pattern");
         check(r#"{"x":["y"]}"#, "invalid filter 'x'");
     }
@@ -373,7 +428,9 @@ mod tests {
             let mut out = Vec::new();
             let row: &Row<'_> = &rows[index];
             row.render(&mut out, version, true).expect("well-formed");
-            String::from_utf8(out).expect("text").replace("\n         ", "")
+            String::from_utf8(out)
+                .expect("text")
+                .replace("\n         ", "")
         };
         assert_eq!(
             shown(0, ApiVersion::MAX),

@@ -1,5 +1,8 @@
 //! The labels that mark an object as ours, and the one that clients see in their place.
 
+use crate::filters::Filters;
+use crate::json_view::View;
+
 /// The request that made the container: taken out of what clients see.
 pub const ID: &str = "com.flotilla.id";
 /// The cluster that made the container: taken out of what clients see.
@@ -10,4 +13,16 @@ pub const NODE: &str = "com.flotilla.node";
 /// Whether clients must not see this label: they compare labels exactly.
 pub fn is_hidden(name: &str) -> bool {
     name == ID || name == CLUSTER
+}
+
+/// Whether every value of the filter `key` (`name` or `name=value`) holds for an object of labels.
+pub(crate) fn all_hold(filters: &Filters, key: &str, labels: Option<View<'_>>) -> bool {
+    let label = |name: &str| {
+        let mut pairs = labels?.string_pairs();
+        pairs.find(|(key, _)| key == name).map(|(_, value)| value)
+    };
+    filters.get(key).all(|wanted| match wanted.split_once('=') {
+        Some((name, value)) => label(name).is_some_and(|found| found == value),
+        None => label(wanted).is_some(),
+    })
 }
