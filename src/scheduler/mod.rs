@@ -270,7 +270,7 @@ mod tests {
             };
             let (one, both) = expected.split_once(" | ").expect("one and both");
             assert_eq!(
-                refused(request, &[candidate.clone()]),
+                refused(request, std::slice::from_ref(&candidate)),
                 format!("no node fits: {one}")
             );
             assert_eq!(
