@@ -1,17 +1,18 @@
 //! The only spawner: every background task is named, carries a span, and is joined at shutdown.
 
 use std::future::Future;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tracing::Instrument as _;
 
-/// The tasks that live as long as the manager. Dropping it aborts those still running.
-#[derive(Debug)]
+/// The tasks that live as long as the manager. Cheap to clone; all clones are one set.
+#[derive(Debug, Clone)]
 pub struct Tasks {
-    running: JoinSet<()>,
-    stop: watch::Sender<bool>,
+    running: Arc<Mutex<JoinSet<()>>>,
+    stop: Arc<watch::Sender<bool>>,
 }
 
 impl Default for Tasks {
@@ -23,12 +24,18 @@ impl Default for Tasks {
 impl Tasks {
     /// No tasks yet.
     pub fn new() -> Self {
-        Self { running: JoinSet::new(), stop: watch::Sender::new(false) }
+        Self {
+            running: Arc::default(),
+            stop: Arc::new(watch::Sender::new(false)),
+        }
     }
 
     /// Starts `task` under `span`; the span's name is the task's name in logs.
-    pub fn spawn(&mut self, span: tracing::Span, task: impl Future<Output = ()> + Send + 'static) {
-        self.running.spawn(task.instrument(span));
+    pub fn spawn(&self, span: tracing::Span, task: impl Future<Output = ()> + Send + 'static) {
+        let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        // Those that have ended need not be kept until the shutdown.
+        while running.try_join_next().is_some() {}
+        running.spawn(task.instrument(span));
     }
 
     /// What tells a task that the manager is stopping.
@@ -36,16 +43,25 @@ impl Tasks {
         Stopping(self.stop.subscribe())
     }
 
-    /// Tells all tasks to stop and waits for them, at most `patience`; what is left is aborted.
-    /// Returns how many had to be aborted.
-    pub async fn drain(mut self, patience: Duration) -> usize {
+    /// Tells all tasks to stop and waits for them and for `others` (streams, which end by themselves), at most
+    /// `patience`; what is left is aborted. Returns how many tasks had to be aborted.
+    pub async fn stop_and_wait(
+        &self,
+        others: impl Future<Output = ()>,
+        patience: Duration,
+    ) -> usize {
         self.stop.send_replace(true);
-        let all = async { while self.running.join_next().await.is_some() {} };
+        let mut running =
+            std::mem::take(&mut *self.running.lock().unwrap_or_else(PoisonError::into_inner));
+        let all = async {
+            others.await;
+            while running.join_next().await.is_some() {}
+        };
         if tokio::time::timeout(patience, all).await.is_ok() {
             return 0;
         }
-        let left = self.running.len();
-        self.running.shutdown().await;
+        let left = running.len();
+        running.shutdown().await;
         left
     }
 }
@@ -64,7 +80,10 @@ impl Stopping {
 
 /// Starts a task that lives as long as one client connection or stream: it ends by itself when either
 /// side leaves, so nobody joins it.
-#[expect(clippy::disallowed_methods, reason = "this is the one home of spawning")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "this is the one home of spawning"
+)]
 pub fn spawn_stream(span: tracing::Span, task: impl Future<Output = ()> + Send + 'static) {
     tokio::spawn(task.instrument(span));
 }

@@ -77,6 +77,14 @@ impl<'a> Event<'a> {
             .map(|(_, value)| &**value)
     }
 
+    /// The request that made the event's container, if a cluster did: a label that clients must not see.
+    pub fn request(&self) -> Option<Cow<'a, str>> {
+        View::parse(self.line)
+            .ok()?
+            .at(&["Actor", "Attributes", labels::ID])?
+            .str()
+    }
+
     /// Whether a client of that version knows such events.
     pub fn is_known_to(&self, version: ApiVersion) -> bool {
         version >= ApiVersion::new(1, 46) || self.kind != "image" || self.action != "create"

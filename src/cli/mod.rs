@@ -24,6 +24,11 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Pool engines and serve Docker clients until told to stop
+    ///
+    /// Without settings it pools the engine of this machine. Each flag is also an environment
+    /// variable (--node-timeout: FLOTILLA_NODE_TIMEOUT; lists are separated by commas) and a key of
+    /// the file given with --config (node-timeout = "3s"). A flag wins over a variable, a variable
+    /// over the file.
     Serve(Box<Serve>),
     /// Print the version
     Version,
@@ -76,5 +81,15 @@ mod tests {
         for help in [Cli::command().render_help(), { serve }.render_long_help()] {
             assert!(help.to_string().contains("DOCKER_HOST="), "{help}");
         }
+        let mut serve = Cli::command()
+            .find_subcommand("serve")
+            .expect("there")
+            .clone();
+        assert!(
+            serve
+                .render_long_help()
+                .to_string()
+                .contains("FLOTILLA_NODE_TIMEOUT")
+        );
     }
 }

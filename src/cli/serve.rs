@@ -6,11 +6,7 @@ use clap::Args;
 
 use crate::config::{Config, Error, Settings, Surroundings};
 
-/// Pool engines and serve Docker clients until told to stop
-///
-/// Without settings it pools the engine of this machine. Each flag is also an environment variable
-/// (--node-timeout: FLOTILLA_NODE_TIMEOUT, lists with commas) and a key of the file given with
-/// --config (node-timeout = "3s"); a flag wins over a variable, a variable over the file.
+/// What `flotilla serve` takes.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Serve {

@@ -1,0 +1,310 @@
+//! One observed container: the engine's own bytes of its list item, and the few facts beside them that
+//! are needed without reading those bytes again.
+
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::sync::Arc;
+
+use api_compat::container_item::{Head, ShownAs, Template};
+use api_compat::container_status::{ContainerStatus, Since as Age};
+use api_compat::event::Origin;
+use api_compat::json_view::Malformed;
+use api_compat::labels;
+use api_compat::version::ApiVersion;
+
+use super::endpoint::Endpoint;
+use crate::model::{BadId, ClusterId, ContainerId, NodeId, NodeName, RequestId, Resources};
+
+const NANOS: i64 = 1_000_000_000;
+
+/// What all containers of one node share in their replies.
+#[derive(Debug, PartialEq, Eq)]
+pub struct HostTag {
+    /// The node.
+    pub id: NodeId,
+    /// The node's name.
+    pub name: NodeName,
+    /// Where its published ports can be reached, if anything is known of that.
+    pub address: Option<String>,
+    /// Where its engine listens.
+    pub endpoint: Endpoint,
+    /// [`Self::id`] and [`Self::endpoint`] as text, for events.
+    text: HostText,
+    /// The cluster, to tell our own containers from others.
+    pub cluster: ClusterId,
+    /// Whether container names are shown as `/node/name`.
+    pub prefix_names: bool,
+}
+
+/// What events say of a node, written once.
+#[derive(Debug, PartialEq, Eq)]
+pub struct HostText {
+    id: String,
+    addr: String,
+}
+
+impl HostTag {
+    /// A node.
+    pub fn new(
+        id: NodeId,
+        name: NodeName,
+        address: Option<String>,
+        endpoint: Endpoint,
+        cluster: ClusterId,
+        prefix_names: bool,
+    ) -> Self {
+        let text = HostText {
+            id: id.to_string(),
+            addr: endpoint.to_string(),
+        };
+        Self {
+            id,
+            name,
+            address,
+            endpoint,
+            text,
+            cluster,
+            prefix_names,
+        }
+    }
+
+    /// The node as its events name it.
+    pub fn origin(&self) -> Origin<'_> {
+        Origin {
+            name: self.name.as_str(),
+            id: &self.text.id,
+            addr: self
+                .text
+                .addr
+                .strip_prefix("tcp://")
+                .unwrap_or(&self.text.addr),
+            ip: self.address.as_deref().unwrap_or_default(),
+        }
+    }
+
+    /// Whether `reference` names this node: by name or by id.
+    pub fn is(&self, reference: &str) -> bool {
+        self.name.as_str() == reference || self.text.id == reference
+    }
+}
+
+/// A container's state, as list items spell it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RunState {
+    /// Made, never started.
+    Created,
+    /// Running.
+    Running,
+    /// Running, frozen.
+    Paused,
+    /// Its engine is about to start it again.
+    Restarting,
+    /// Its engine is removing it.
+    Removing,
+    /// It ran and ended.
+    Exited,
+    /// Its engine failed to remove it.
+    Dead,
+}
+
+impl RunState {
+    /// The state of this name; what is unknown counts as running, so that its claim counts too.
+    pub fn read(text: &str) -> Self {
+        match text {
+            "created" => Self::Created,
+            "paused" => Self::Paused,
+            "restarting" => Self::Restarting,
+            "removing" => Self::Removing,
+            "exited" => Self::Exited,
+            "dead" => Self::Dead,
+            _ => Self::Running,
+        }
+    }
+
+    /// The state's name.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Created => "created",
+            Self::Running => "running",
+            Self::Paused => "paused",
+            Self::Restarting => "restarting",
+            Self::Removing => "removing",
+            Self::Exited => "exited",
+            Self::Dead => "dead",
+        }
+    }
+
+    /// Whether `docker ps` lists it without `-a`, and its claim is in use: an engine counts a
+    /// restarting and a paused container as running.
+    pub const fn is_up(self) -> bool {
+        matches!(self, Self::Running | Self::Paused | Self::Restarting)
+    }
+
+    /// Whether it is frozen.
+    pub const fn is_paused(self) -> bool {
+        matches!(self, Self::Paused)
+    }
+}
+
+/// What list items leave out and an inspect brings.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Details {
+    /// What it may use.
+    pub claim: Resources,
+}
+
+/// When a container last started and ended, where that is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Since {
+    /// Nanoseconds since 1970.
+    pub started: Option<i64>,
+    /// Nanoseconds since 1970.
+    pub finished: Option<i64>,
+}
+
+/// One observed container. Immutable: an observation makes a new one.
+#[derive(Debug, Clone)]
+pub struct Container {
+    /// The engine's id for it.
+    pub id: ContainerId,
+    /// Its node.
+    pub host: Arc<HostTag>,
+    /// When it was made, in nanoseconds since 1970: the order of lists. List items have whole seconds;
+    /// the rest comes from events and inspects, or from the order in which the engine listed it.
+    pub created_nanos: i64,
+    /// Its state.
+    pub state: RunState,
+    /// For the age in its status.
+    pub since: Since,
+    /// The request of ours that it was made for, if its labels say so.
+    pub request: Option<RequestId>,
+    /// Nothing before its first inspect.
+    pub details: Option<Details>,
+    /// Its names as users write them: no slash in front, no node. Names that links gave it (`a/b`) are
+    /// left out.
+    pub names: Box<[Box<str>]>,
+    /// [`label_hash`] of each label, with its value and without, as clients see them.
+    pub(super) labels: Box<[u64]>,
+    status: ContainerStatus,
+    /// The engine's words, for as long as it is not known when it started or ended.
+    status_text: Box<str>,
+    item: Template,
+}
+
+/// By which labels are found: the hash of `key=value`, or of `key` alone.
+pub(super) fn label_hash(key: &str, value: Option<&str>) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    (key, value).hash(&mut hasher);
+    hasher.finish()
+}
+
+/// A list item that is none.
+#[derive(Debug, thiserror::Error)]
+pub enum BadItem {
+    /// Not the JSON that a list item is.
+    #[error(transparent)]
+    Malformed(#[from] Malformed),
+    /// An id of another form.
+    #[error(transparent)]
+    Id(#[from] BadId),
+}
+
+impl Container {
+    /// Reads the engine's bytes of one list item.
+    pub fn read(raw: &[u8], host: &Arc<HostTag>) -> Result<Self, BadItem> {
+        let head = Head::parse(raw)?;
+        let id: ContainerId = head.id.parse()?;
+        let item = Template::new(
+            raw,
+            &ShownAs {
+                name: host.name.as_str(),
+                id: &host.text.id,
+                address: host.address.as_deref(),
+                prefix_names: host.prefix_names,
+                network_id: &|_| None,
+            },
+        )?;
+        let ours = head
+            .label(labels::CLUSTER)
+            .is_some_and(|cluster| *cluster == *host.cluster.to_string());
+        let request = head
+            .label(labels::ID)
+            .filter(|_| ours)
+            .and_then(|request| request.parse().ok());
+        let status = ContainerStatus::parse(&head.status);
+        Ok(Self {
+            id,
+            host: Arc::clone(host),
+            created_nanos: head.created.saturating_mul(NANOS),
+            state: RunState::read(&head.state),
+            since: Since::default(),
+            request,
+            details: None,
+            names: bare_names(&head),
+            labels: label_hashes(&head, host),
+            status_text: if status.since() == Age::Never {
+                "".into()
+            } else {
+                head.status.as_ref().into()
+            },
+            status,
+            item,
+        })
+    }
+
+    /// The first of its names, or its short id if it has none.
+    pub fn name(&self) -> String {
+        self.names.first().map_or_else(
+            || self.id.to_string()[..12].to_owned(),
+            |name| name.to_string(),
+        )
+    }
+
+    /// What it claims outside of our placements; nothing if it has one of ours.
+    pub fn unmanaged_claim(&self) -> Resources {
+        match (self.request, self.details) {
+            (None, Some(details)) => details.claim,
+            _ => Resources::ZERO,
+        }
+    }
+
+    /// Its status in words, as old as it is at `now` (nanoseconds since 1970).
+    pub fn status_at(&self, now: i64) -> String {
+        let from = match self.status.since() {
+            Age::Started => self.since.started,
+            Age::Finished => self.since.finished,
+            Age::Never => Some(now),
+        };
+        match from {
+            Some(from) => self
+                .status
+                .render((now - from).div_euclid(NANOS).max(0))
+                .to_string(),
+            None => self.status_text.to_string(),
+        }
+    }
+
+    /// Appends its list item for a client of `version`; `state` and `status` are what to show.
+    pub fn render(&self, out: &mut Vec<u8>, version: ApiVersion, state: &str, status: &str) {
+        self.item.render(out, version, state, status);
+    }
+}
+
+fn bare_names(head: &Head<'_>) -> Box<[Box<str>]> {
+    let bare = head
+        .names
+        .iter()
+        .map(|name| name.strip_prefix('/').unwrap_or(name));
+    bare.filter(|name| !name.contains('/'))
+        .map(Box::from)
+        .collect()
+}
+
+fn label_hashes(head: &Head<'_>, host: &HostTag) -> Box<[u64]> {
+    let both = |key: &str, value: &str| [label_hash(key, Some(value)), label_hash(key, None)];
+    head.labels
+        .iter()
+        .filter(|(key, _)| !labels::is_hidden(key) && key != labels::NODE)
+        .flat_map(|(key, value)| both(key, value))
+        .chain(both(labels::NODE, host.name.as_str()))
+        .collect()
+}

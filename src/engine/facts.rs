@@ -1,0 +1,119 @@
+//! What an engine says of itself: read at each connect, and again now and then.
+
+use api_compat::version::ApiVersion;
+use bytes::Bytes;
+use jiff::Timestamp;
+
+use super::call::EngineCall;
+use super::client::{ApiWindow, Client, OLDEST_ENGINE_API};
+use super::error::Error;
+use super::typed::{from_bollard, typed};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::model::Resources;
+
+/// What an engine says of itself.
+#[derive(Debug, Clone)]
+pub struct Facts {
+    /// The engine's own id: two endpoints with one id are one engine.
+    pub engine_id: String,
+    /// Its machine's name.
+    pub hostname: String,
+    /// The engine's version: `28.5.2`.
+    pub version: String,
+    /// The API versions it accepts.
+    pub window: ApiWindow,
+    /// `linux`.
+    pub os: String,
+    /// As in image manifests: `amd64`, not `x86_64`.
+    pub arch: String,
+    /// What the machine has.
+    pub capacity: Resources,
+    /// The engine's labels.
+    pub labels: BTreeMap<String, String>,
+    /// Whether its experimental features are on.
+    pub experimental: bool,
+    /// The engine's clock when it answered.
+    pub system_time: Timestamp,
+    /// `GET /info`, the engine's bytes.
+    pub info: Bytes,
+}
+
+/// Asks the engine who it is. Sets the client's version window. Fails with [`Error::Unfit`] when the
+/// engine is too old or too new to be pooled.
+pub async fn read_facts(client: &Arc<Client>) -> Result<Facts, Error> {
+    let docker = typed(client)?;
+    let version = docker
+        .version()
+        .await
+        .map_err(|error| from_bollard(client, error))?;
+    let window = window(
+        client,
+        version.api_version.as_deref(),
+        version.min_api_version.as_deref(),
+    )?;
+    client.set_window(window);
+    let info = client.ask(EngineCall::get("/info")).await?.body;
+    let parsed: bollard::models::SystemInfo = serde_json::from_slice(&info)
+        .map_err(|error| client.garbled(format_args!("/info: {error}")))?;
+    let cpus = u64::try_from(parsed.ncpu.unwrap_or(0)).unwrap_or(0);
+    Ok(Facts {
+        engine_id: parsed.id.unwrap_or_default(),
+        hostname: parsed.name.unwrap_or_default(),
+        version: version.version.unwrap_or_default(),
+        window,
+        os: version.os.unwrap_or_default(),
+        arch: version.arch.unwrap_or_default(),
+        capacity: Resources {
+            cpu_nanos: cpus.saturating_mul(1_000_000_000),
+            memory_bytes: u64::try_from(parsed.mem_total.unwrap_or(0)).unwrap_or(0),
+        },
+        labels: parsed
+            .labels
+            .unwrap_or_default()
+            .iter()
+            .map(|label| {
+                label
+                    .split_once('=')
+                    .map_or((label.clone(), String::new()), |(k, v)| {
+                        (k.into(), v.into())
+                    })
+            })
+            .collect(),
+        experimental: parsed.experimental_build.unwrap_or(false),
+        system_time: parsed
+            .system_time
+            .and_then(|t| t.parse().ok())
+            .unwrap_or_else(crate::clock::now),
+        info,
+    })
+}
+
+fn window(client: &Client, max: Option<&str>, min: Option<&str>) -> Result<ApiWindow, Error> {
+    let read = |text: Option<&str>| text.and_then(ApiVersion::parse);
+    let unfit = |why: String| Error::Unfit {
+        node: client.node().clone(),
+        why,
+    };
+    let max = read(max).ok_or_else(|| {
+        unfit("its /version names no ApiVersion: is this a Docker Engine?".to_owned())
+    })?;
+    let window = ApiWindow {
+        min: read(min).unwrap_or(ApiVersion::MIN),
+        max,
+    };
+    if window.max < OLDEST_ENGINE_API {
+        return Err(unfit(format!(
+            "it speaks API {max} at most, and a pool needs {OLDEST_ENGINE_API} (Docker Engine 20.10): upgrade it"
+        )));
+    }
+    if window.min > ApiVersion::MAX {
+        return Err(unfit(format!(
+            "it speaks API {} at least, and this manager {} at most: upgrade the manager",
+            window.min,
+            ApiVersion::MAX
+        )));
+    }
+    Ok(window)
+}

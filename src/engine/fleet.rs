@@ -1,0 +1,273 @@
+//! All engines of the pool, what was observed of them, and the tasks that watch them.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use api_compat::version::ApiVersion;
+use arc_swap::ArcSwap;
+use http::Request;
+use tokio::sync::{Notify, mpsc, watch};
+
+use super::client::{Client, empty};
+use super::container::HostTag;
+use super::dial::dialler;
+use super::endpoint::Endpoint;
+use super::error::Error;
+use super::facts::{Facts, read_facts};
+use super::health::{Monitor, REFUSALS_APART, Signal, Verdict};
+use super::host::{Health, Host};
+use super::images::Images;
+use super::inventory::Inventory;
+use super::ring::Ring;
+use super::watcher::{Observation, Watcher};
+use crate::clock;
+use crate::model::{NodeId, NodeName};
+use crate::tasks::Tasks;
+
+/// How often an engine is probed, and how long one probe may take.
+const PROBE_EVERY: Duration = Duration::from_secs(1);
+/// The first contact with an engine may take so long.
+const CONTACT_TIMEOUT: Duration = Duration::from_secs(5);
+/// Requests to one watcher that wait to be taken.
+const COMMANDS_WAITING: usize = 1024;
+/// Observations that the leader has not taken yet.
+const OBSERVATIONS_WAITING: usize = 4096;
+
+/// All engines of the pool.
+#[derive(Debug)]
+pub struct Fleet {
+    hosts: ArcSwap<BTreeMap<NodeId, Arc<Host>>>,
+    /// Endpoints that have not answered yet, and why.
+    joining: Mutex<BTreeMap<Endpoint, String>>,
+    /// All their containers.
+    pub inventory: Arc<Inventory>,
+    /// All their events.
+    pub ring: Arc<Ring>,
+    observations: mpsc::Sender<Observation>,
+    node_timeout: Duration,
+    tasks: Tasks,
+}
+
+impl Fleet {
+    /// No engines yet. `node_timeout`: how long an engine may be silent before it is taken for lost. The
+    /// receiver gets what is observed of containers that hold placements.
+    pub fn new(node_timeout: Duration, tasks: Tasks) -> (Arc<Self>, mpsc::Receiver<Observation>) {
+        let (observations, receiver) = mpsc::channel(OBSERVATIONS_WAITING);
+        let fleet = Self {
+            hosts: ArcSwap::default(),
+            joining: Mutex::default(),
+            inventory: Arc::new(Inventory::new()),
+            ring: Arc::new(Ring::new()),
+            observations,
+            node_timeout,
+            tasks,
+        };
+        (Arc::new(fleet), receiver)
+    }
+
+    /// All nodes, in the order of their ids.
+    pub fn hosts(&self) -> Arc<BTreeMap<NodeId, Arc<Host>>> {
+        self.hosts.load_full()
+    }
+
+    /// All nodes, by name: the order in which people are shown them.
+    pub fn by_name(&self) -> Vec<Arc<Host>> {
+        let mut hosts: Vec<_> = self.hosts.load().values().cloned().collect();
+        hosts.sort_by(|a, b| a.tag.name.cmp(&b.tag.name));
+        hosts
+    }
+
+    /// The node with this id.
+    pub fn host(&self, id: &NodeId) -> Option<Arc<Host>> {
+        self.hosts.load().get(id).cloned()
+    }
+
+    /// The node of this name or id.
+    pub fn named(&self, reference: &str) -> Option<Arc<Host>> {
+        self.hosts
+            .load()
+            .values()
+            .find(|host| host.tag.is(reference))
+            .cloned()
+    }
+
+    /// The only node, in a pool of one.
+    pub fn only(&self) -> Option<Arc<Host>> {
+        let hosts = self.hosts.load();
+        let mut all = hosts.values();
+        match (all.next(), all.next()) {
+            (Some(one), None) if self.joining().is_empty() => Some(Arc::clone(one)),
+            _ => None,
+        }
+    }
+
+    /// Endpoints that have not answered yet, with the reason in words.
+    pub fn joining(&self) -> BTreeMap<Endpoint, String> {
+        self.lock_joining().clone()
+    }
+
+    /// Notes why `endpoint` is not a node yet; nothing once it is.
+    pub fn note_joining(&self, endpoint: &Endpoint, reason: Option<String>) {
+        let mut joining = self.lock_joining();
+        match reason {
+            Some(reason) => joining.insert(endpoint.clone(), reason),
+            None => joining.remove(endpoint),
+        };
+    }
+
+    /// First contact: asks whoever listens at `endpoint` who it is. `name` is what errors call it until
+    /// it has one.
+    pub async fn contact(&self, endpoint: &Endpoint, name: &NodeName) -> Result<Facts, Error> {
+        let client = Arc::new(Client::new(name.clone(), dialler(endpoint)));
+        tokio::time::timeout(CONTACT_TIMEOUT, read_facts(&client))
+            .await
+            .unwrap_or_else(|_| {
+                Err(Error::Unreachable {
+                    node: name.clone(),
+                    source: std::io::Error::new(
+                        std::io::ErrorKind::TimedOut,
+                        format!(
+                            "connected, but no answer within {}s",
+                            CONTACT_TIMEOUT.as_secs()
+                        ),
+                    ),
+                })
+            })
+    }
+
+    /// Takes an engine in and begins to watch it.
+    pub fn add(&self, tag: HostTag, facts: Facts) -> Arc<Host> {
+        let dial = dialler(&tag.endpoint);
+        let client = Arc::new(Client::new(tag.name.clone(), Arc::clone(&dial)));
+        client.set_window(facts.window);
+        let probe = Client::new(tag.name.clone(), dial);
+        probe.set_window(facts.window);
+        let (commands, receiver) = mpsc::channel(COMMANDS_WAITING);
+        let health = Health {
+            verdict: Verdict::Ready,
+            last_seen: clock::now(),
+            reason: String::new(),
+        };
+        let host = Arc::new(Host {
+            tag: Arc::new(tag),
+            client,
+            health: watch::Sender::new(health),
+            facts: ArcSwap::from_pointee(facts),
+            images: ArcSwap::from_pointee(Images::default()),
+            networks: ArcSwap::default(),
+            volumes: ArcSwap::default(),
+            network_names: ArcSwap::default(),
+            volume_names: ArcSwap::default(),
+            synced: AtomicBool::new(false),
+            counted: AtomicBool::new(false),
+            commands,
+            hint: Notify::new(),
+        });
+        let watcher = Watcher::new(
+            Arc::clone(&host),
+            Arc::clone(&self.inventory),
+            Arc::clone(&self.ring),
+            self.observations.clone(),
+            receiver,
+            self.tasks.stopping(),
+        );
+        let node = host.tag.name.clone();
+        self.tasks
+            .spawn(tracing::info_span!("watch", %node), watcher.run());
+        self.tasks.spawn(
+            tracing::info_span!("probe", %node),
+            probe_until_stopped(
+                Arc::clone(&host),
+                probe,
+                self.node_timeout,
+                self.tasks.stopping(),
+            ),
+        );
+        self.hosts.rcu(|hosts| {
+            let mut hosts = BTreeMap::clone(hosts);
+            hosts.insert(host.tag.id, Arc::clone(&host));
+            hosts
+        });
+        host
+    }
+
+    /// What tells streams that the manager is stopping.
+    pub fn stopping(&self) -> crate::tasks::Stopping {
+        self.tasks.stopping()
+    }
+
+    fn lock_joining(&self) -> MutexGuard<'_, BTreeMap<Endpoint, String>> {
+        self.joining.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Probes one engine on a connection of its own, and says what is thought of it.
+async fn probe_until_stopped(
+    host: Arc<Host>,
+    probe: Client,
+    timeout: Duration,
+    mut stopping: crate::tasks::Stopping,
+) {
+    let mut monitor = Monitor::new(clock::instant(), timeout);
+    let mut pause = PROBE_EVERY;
+    loop {
+        tokio::select! {
+            () = stopping.wait() => return,
+            () = tokio::time::sleep(pause) => {}
+            () = host.hint.notified() => {}
+        }
+        let (signal, reason) = ping(&probe).await;
+        pause = if signal == Signal::Refused {
+            REFUSALS_APART
+        } else {
+            PROBE_EVERY
+        };
+        let changed = monitor.observe(signal, clock::instant());
+        host.health.send_if_modified(|health| {
+            if signal == Signal::Answered {
+                health.last_seen = clock::now();
+                health.reason.clear();
+            } else {
+                health.reason = reason;
+            }
+            health.verdict = monitor.verdict();
+            changed.is_some()
+        });
+        if let Some(verdict) = changed {
+            report(&host, verdict);
+        }
+    }
+}
+
+fn report(host: &Host, verdict: Verdict) {
+    let health = host.health();
+    match verdict {
+        Verdict::Ready => tracing::info!("node is ready"),
+        Verdict::Suspect => tracing::info!(reason = health.reason, "node is suspect"),
+        Verdict::Down => tracing::warn!(reason = health.reason, "node is down"),
+    }
+}
+
+async fn ping(probe: &Client) -> (Signal, String) {
+    let mut request = Request::new(empty());
+    *request.method_mut() = http::Method::HEAD;
+    match tokio::time::timeout(PROBE_EVERY, probe.send(ApiVersion::MAX, "/_ping", request)).await {
+        Ok(Ok(reply)) if reply.status().is_success() => (Signal::Answered, String::new()),
+        Ok(Ok(reply)) => (
+            Signal::Missed,
+            format!("its ping answers {}", reply.status()),
+        ),
+        Ok(Err(error)) if error.is_refusal() => (Signal::Refused, cause(&error)),
+        Ok(Err(error)) => (Signal::Missed, cause(&error)),
+        Err(_) => (
+            Signal::Missed,
+            format!("no answer within {}s", PROBE_EVERY.as_secs()),
+        ),
+    }
+}
+
+fn cause(error: &Error) -> String {
+    std::error::Error::source(error).map_or_else(|| error.to_string(), ToString::to_string)
+}

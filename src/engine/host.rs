@@ -1,0 +1,375 @@
+//! One engine as a node: how to ask it, what is thought of it, and what it last listed.
+//!
+//! **Invariant**: no request waits on a node that is down; one that was waiting when the node went down
+//! fails at once.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use api_compat::version::ApiVersion;
+use arc_swap::ArcSwap;
+use http::{Request, Response};
+use hyper::body::Incoming;
+use jiff::Timestamp;
+use serde_json::value::RawValue;
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::call::{EngineCall, EngineReply};
+use super::client::{Body, Client};
+use super::container::{Details, HostTag};
+use super::dial::Connection;
+use super::error::Error;
+use super::facts::Facts;
+use super::health::Verdict;
+use super::images::Images;
+use crate::clock;
+use crate::model::{ContainerId, RequestId};
+
+/// What is thought of an engine, and since when.
+#[derive(Debug, Clone)]
+pub struct Health {
+    /// Ready, suspect or down.
+    pub verdict: Verdict,
+    /// When it last answered.
+    pub last_seen: Timestamp,
+    /// Why it is not ready, in words; empty when it is.
+    pub reason: String,
+}
+
+/// The object lists that are read whole: they are short and seldom change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum ListKind {
+    /// `GET /images/json`.
+    Images,
+    /// `GET /networks`.
+    Networks,
+    /// `GET /volumes`.
+    Volumes,
+}
+
+/// What a watcher is asked to do.
+#[derive(Debug)]
+pub(super) enum Command {
+    /// A change of ours to a container begins.
+    Hold(ContainerId),
+    /// It is done; `last` is the action of its last event.
+    Settle {
+        container: ContainerId,
+        last: Option<&'static str>,
+        done: oneshot::Sender<()>,
+    },
+    /// It came to nothing.
+    Abandon(ContainerId),
+    /// A create of ours begins.
+    HoldCreate(RequestId),
+    /// It is done, and this is the container.
+    SettleCreate {
+        request: RequestId,
+        container: ContainerId,
+        details: Details,
+        done: oneshot::Sender<()>,
+    },
+    /// It came to nothing.
+    AbandonCreate(RequestId),
+    /// A removal of ours is done.
+    Removed {
+        container: ContainerId,
+        done: oneshot::Sender<()>,
+    },
+    /// One of the short lists is to be read again.
+    Reread {
+        kind: ListKind,
+        done: oneshot::Sender<()>,
+    },
+}
+
+/// One engine as a node of the cluster.
+#[derive(Debug)]
+pub struct Host {
+    /// Who it is.
+    pub tag: Arc<HostTag>,
+    /// Its client.
+    pub client: Arc<Client>,
+    pub(super) health: watch::Sender<Health>,
+    pub(super) facts: ArcSwap<Facts>,
+    pub(super) images: ArcSwap<Images>,
+    pub(super) networks: ArcSwap<Vec<Box<RawValue>>>,
+    pub(super) volumes: ArcSwap<Vec<Box<RawValue>>>,
+    pub(super) network_names: ArcSwap<BTreeSet<String>>,
+    pub(super) volume_names: ArcSwap<BTreeSet<String>>,
+    pub(super) synced: AtomicBool,
+    pub(super) counted: AtomicBool,
+    pub(super) commands: mpsc::Sender<Command>,
+    pub(super) hint: tokio::sync::Notify,
+}
+
+impl Host {
+    /// What the engine last said of itself.
+    pub fn facts(&self) -> Arc<Facts> {
+        self.facts.load_full()
+    }
+
+    /// The images it last listed.
+    pub fn images(&self) -> Arc<Images> {
+        self.images.load_full()
+    }
+
+    /// The networks it last listed.
+    pub fn networks(&self) -> Arc<Vec<Box<RawValue>>> {
+        self.networks.load_full()
+    }
+
+    /// The volumes it last listed.
+    pub fn volumes(&self) -> Arc<Vec<Box<RawValue>>> {
+        self.volumes.load_full()
+    }
+
+    /// Whether it last listed a volume of this name.
+    pub fn has_volume(&self, name: &str) -> bool {
+        self.volume_names.load().contains(name)
+    }
+
+    /// Whether it last listed a network of this name or id.
+    pub fn has_network(&self, reference: &str) -> bool {
+        self.network_names.load().contains(reference)
+    }
+
+    /// What is thought of it now.
+    pub fn health(&self) -> Health {
+        self.health.borrow().clone()
+    }
+
+    /// Changes of [`Self::health`].
+    pub fn watch_health(&self) -> watch::Receiver<Health> {
+        self.health.subscribe()
+    }
+
+    /// Whether it answers, as far as is known.
+    pub fn is_up(&self) -> bool {
+        self.health.borrow().verdict != Verdict::Down
+    }
+
+    /// Whether all its containers have been listed at least once.
+    pub fn is_synced(&self) -> bool {
+        self.synced.load(Ordering::Acquire)
+    }
+
+    /// Whether the claims of all its containers are known, so that its free resources are.
+    pub fn is_counted(&self) -> bool {
+        self.counted.load(Ordering::Acquire)
+    }
+
+    /// Fails if the node is known to be down.
+    pub fn ready(&self) -> Result<(), Error> {
+        let health = self.health.borrow();
+        if health.verdict == Verdict::Down {
+            Err(self.down(&health))
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Resolves once the node is down, with the error to give to whoever waited for it.
+    pub async fn lost(&self) -> Error {
+        let mut health = self.health.subscribe();
+        match health
+            .wait_for(|health| health.verdict == Verdict::Down)
+            .await
+        {
+            Ok(health) => self.down(&health),
+            // The host itself is gone: it left the cluster.
+            Err(_) => self.down(&self.health.borrow()),
+        }
+    }
+
+    fn down(&self, health: &Health) -> Error {
+        let seconds = clock::now()
+            .duration_since(health.last_seen)
+            .as_secs()
+            .max(0);
+        Error::Down {
+            node: self.tag.name.clone(),
+            last_seen: format!("last seen {seconds}s ago"),
+        }
+    }
+
+    /// Performs a call; see [`Client::call`].
+    pub async fn call(&self, call: EngineCall) -> Result<EngineReply, Error> {
+        self.ready()?;
+        tokio::select! {
+            reply = self.client.call(call) => self.noted(reply),
+            lost = self.lost() => Err(lost),
+        }
+    }
+
+    /// [`Self::call`], where anything but a 2xx is an error in the engine's words.
+    pub async fn ask(&self, call: EngineCall) -> Result<EngineReply, Error> {
+        let reply = self.call(call).await?;
+        if reply.status.is_success() {
+            return Ok(reply);
+        }
+        Err(Error::Refused {
+            node: self.tag.name.clone(),
+            status: reply.status,
+            message: reply.message(),
+        })
+    }
+
+    /// Sends a request as it stands; see [`Client::send`].
+    pub async fn send(
+        &self,
+        version: ApiVersion,
+        target: &str,
+        request: Request<Body>,
+    ) -> Result<Response<Incoming>, Error> {
+        self.ready()?;
+        tokio::select! {
+            reply = self.client.send(version, target, request) => self.noted(reply),
+            lost = self.lost() => Err(lost),
+        }
+    }
+
+    /// Sends a request that may be upgraded; see [`Client::send_upgradable`].
+    pub async fn send_upgradable(
+        &self,
+        version: ApiVersion,
+        target: &str,
+        request: Request<Body>,
+    ) -> Result<Response<Incoming>, Error> {
+        self.ready()?;
+        tokio::select! {
+            reply = self.client.send_upgradable(version, target, request) => self.noted(reply),
+            lost = self.lost() => Err(lost),
+        }
+    }
+
+    /// One more raw connection.
+    pub async fn dial(&self) -> Result<Connection, Error> {
+        self.ready()?;
+        tokio::select! {
+            connection = self.client.dial() => self.noted(connection),
+            lost = self.lost() => Err(lost),
+        }
+    }
+
+    /// A connection that failed is a hint to probe at once.
+    fn noted<T>(&self, result: Result<T, Error>) -> Result<T, Error> {
+        if matches!(result, Err(Error::Unreachable { .. })) {
+            self.hint.notify_one();
+        }
+        result
+    }
+
+    /// Announces a change of ours to a container, so that the events it causes lead to one re-read.
+    pub async fn change(self: &Arc<Self>, container: ContainerId) -> Change {
+        self.command(Command::Hold(container)).await;
+        Change {
+            host: Some(Arc::clone(self)),
+            container,
+        }
+    }
+
+    /// Announces a create of ours.
+    pub async fn creation(self: &Arc<Self>, request: RequestId) -> Creation {
+        self.command(Command::HoldCreate(request)).await;
+        Creation {
+            host: Some(Arc::clone(self)),
+            request,
+        }
+    }
+
+    /// Reads one of the short lists again; returns when it shows the present.
+    pub async fn reread(&self, kind: ListKind) {
+        let (done, shown) = oneshot::channel();
+        self.command(Command::Reread { kind, done }).await;
+        let _ = shown.await;
+    }
+
+    async fn command(&self, command: Command) {
+        // The watcher is gone only when the manager stops; nobody waits for a list then.
+        let _ = self.commands.send(command).await;
+    }
+
+    /// For destructors: if the queue is full the watcher finds out by the events themselves.
+    fn command_now(&self, command: Command) {
+        let _ = self.commands.try_send(command);
+    }
+}
+
+/// A change of ours that is under way. Dropped without [`Change::settle`], it is taken for failed.
+#[derive(Debug)]
+pub struct Change {
+    host: Option<Arc<Host>>,
+    container: ContainerId,
+}
+
+impl Change {
+    /// The engine has answered: returns when our lists show the change. `last` is the action of the last
+    /// event that the change causes, if it causes any.
+    pub async fn settle(mut self, last: Option<&'static str>) {
+        if let Some(host) = self.host.take() {
+            let (done, shown) = oneshot::channel();
+            host.command(Command::Settle {
+                container: self.container,
+                last,
+                done,
+            })
+            .await;
+            let _ = shown.await;
+        }
+    }
+
+    /// The engine has removed the container.
+    pub async fn removed(mut self) {
+        if let Some(host) = self.host.take() {
+            let (done, shown) = oneshot::channel();
+            host.command(Command::Removed {
+                container: self.container,
+                done,
+            })
+            .await;
+            let _ = shown.await;
+        }
+    }
+}
+
+impl Drop for Change {
+    fn drop(&mut self) {
+        if let Some(host) = self.host.take() {
+            host.command_now(Command::Abandon(self.container));
+        }
+    }
+}
+
+/// A create of ours that is under way. Dropped without [`Creation::settle`], it is taken for failed.
+#[derive(Debug)]
+pub struct Creation {
+    host: Option<Arc<Host>>,
+    request: RequestId,
+}
+
+impl Creation {
+    /// The engine has made the container: returns when our lists show it.
+    pub async fn settle(mut self, container: ContainerId, details: Details) {
+        if let Some(host) = self.host.take() {
+            let (done, shown) = oneshot::channel();
+            host.command(Command::SettleCreate {
+                request: self.request,
+                container,
+                details,
+                done,
+            })
+            .await;
+            let _ = shown.await;
+        }
+    }
+}
+
+impl Drop for Creation {
+    fn drop(&mut self) {
+        if let Some(host) = self.host.take() {
+            host.command_now(Command::AbandonCreate(self.request));
+        }
+    }
+}

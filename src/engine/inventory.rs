@@ -1,0 +1,427 @@
+//! What was observed: every engine's containers, found by id, name and prefix, and listed newest first,
+//! at a cost that does not grow with the fleet.
+//!
+//! Containers are immutable values; an observation replaces one. The index is one lock held for a few
+//! instructions: readers take `Arc`s out and render without it.
+//!
+//! **Invariant**: nothing awaits here; nothing here is ever replicated.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::ops::Bound;
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use super::container::{Container, label_hash};
+use crate::model::{ContainerId, NodeId, RequestId, Resources};
+
+/// All observed containers of all engines.
+#[derive(Debug, Default)]
+pub struct Inventory {
+    index: RwLock<Index>,
+}
+
+/// Newest first; ids part containers of one instant.
+type Order = (Reverse<i64>, ContainerId);
+
+#[derive(Debug, Default)]
+struct Index {
+    containers: BTreeMap<ContainerId, Arc<Container>>,
+    order: BTreeSet<Order>,
+    running: BTreeSet<Order>,
+    names: HashMap<Box<str>, Holders>,
+    labels: HashMap<u64, BTreeSet<ContainerId>>,
+    requests: HashMap<RequestId, ContainerId>,
+    nodes: BTreeMap<NodeId, NodeTotals>,
+}
+
+/// Who holds a name: nearly always one container, so that one costs no allocation.
+#[derive(Debug)]
+enum Holders {
+    One(ContainerId),
+    /// Made behind our back on several nodes.
+    Many(Vec<ContainerId>),
+}
+
+/// What the containers of one node add up to.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct NodeTotals {
+    /// Its containers, by id.
+    pub containers: BTreeSet<ContainerId>,
+    /// How many of them run (paused ones included).
+    pub running: usize,
+    /// How many of the running ones are paused.
+    pub paused: usize,
+    /// What running containers claim that hold no placement of ours.
+    pub unmanaged: Resources,
+}
+
+/// What a reference to a container means.
+#[derive(Debug)]
+pub enum Found {
+    /// This container.
+    One(Arc<Container>),
+    /// Nothing of the kind.
+    None,
+    /// Several containers have that name; made behind our back on several nodes.
+    SameName(Vec<Arc<Container>>),
+    /// Several ids begin so.
+    SamePrefix,
+}
+
+impl Inventory {
+    /// An empty inventory.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Records what was observed of a container.
+    pub fn put(&self, container: Container) {
+        let mut index = self.write();
+        index.remove(&container.id);
+        index.insert(Arc::new(container));
+    }
+
+    /// Records that a container is gone. Returns what was known of it.
+    pub fn remove(&self, id: &ContainerId) -> Option<Arc<Container>> {
+        self.write().remove(id)
+    }
+
+    /// Records that a container carries our labels without being ours: it was made of an image that was
+    /// committed from one of ours.
+    pub fn disown(&self, id: &ContainerId) {
+        let mut index = self.write();
+        if let Some(container) = index.remove(id) {
+            let mut stranger = Container::clone(&container);
+            stranger.request = None;
+            index.insert(Arc::new(stranger));
+        }
+    }
+
+    /// Records all that one node has: what is not among `containers` is gone from it.
+    pub fn replace_node(&self, node: NodeId, containers: Vec<Container>) {
+        let mut index = self.write();
+        let kept: BTreeSet<ContainerId> = containers.iter().map(|c| c.id).collect();
+        let gone: Vec<ContainerId> = index
+            .nodes
+            .get(&node)
+            .map(|totals| totals.containers.difference(&kept).copied().collect())
+            .unwrap_or_default();
+        for id in gone {
+            index.remove(&id);
+        }
+        for container in containers {
+            index.remove(&container.id);
+            index.insert(Arc::new(container));
+        }
+    }
+
+    /// Forgets a node that left.
+    pub fn forget_node(&self, node: NodeId) {
+        self.replace_node(node, Vec::new());
+        self.write().nodes.remove(&node);
+    }
+
+    /// The container with this full id.
+    pub fn get(&self, id: &ContainerId) -> Option<Arc<Container>> {
+        self.read().containers.get(id).cloned()
+    }
+
+    /// The container that was made for this request of ours.
+    pub fn by_request(&self, request: &RequestId) -> Option<Arc<Container>> {
+        let index = self.read();
+        index
+            .requests
+            .get(request)
+            .and_then(|id| index.containers.get(id))
+            .cloned()
+    }
+
+    /// Finds a container by full id, name, `/name`, `node/name` or a prefix of its id, in this order
+    /// (api-matrix 1.5).
+    pub fn find(&self, reference: &str) -> Found {
+        let reference = reference.strip_prefix('/').unwrap_or(reference);
+        let index = self.read();
+        if let Ok(id) = reference.parse::<ContainerId>()
+            && let Some(container) = index.containers.get(&id)
+        {
+            return Found::One(Arc::clone(container));
+        }
+        match index.named(reference).as_slice() {
+            [] => {}
+            [one] => return Found::One(Arc::clone(one)),
+            several => return Found::SameName(several.to_vec()),
+        }
+        if let Some((node, name)) = reference.split_once('/') {
+            let on_node = |c: &&Arc<Container>| c.host.is(node);
+            if let Some(found) = index.named(name).iter().find(on_node) {
+                return Found::One(Arc::clone(found));
+            }
+            return match index.with_prefix(name) {
+                Found::One(container) if container.host.is(node) => Found::One(container),
+                _ => Found::None,
+            };
+        }
+        index.with_prefix(reference)
+    }
+
+    /// The containers of this exact name, on whatever nodes.
+    pub fn named(&self, name: &str) -> Vec<Arc<Container>> {
+        self.read().named(name)
+    }
+
+    /// All containers, newest first, `running` ones only if asked.
+    pub fn list(&self, running: bool) -> Vec<Arc<Container>> {
+        let index = self.read();
+        let order = if running {
+            &index.running
+        } else {
+            &index.order
+        };
+        order
+            .iter()
+            .filter_map(|(_, id)| index.containers.get(id).cloned())
+            .collect()
+    }
+
+    /// Up to `limit` of the newest containers that `wanted` accepts.
+    pub fn newest(
+        &self,
+        limit: usize,
+        running: bool,
+        mut wanted: impl FnMut(&Container) -> bool,
+    ) -> Vec<Arc<Container>> {
+        /// So many are looked at under the lock at a time, so that writers never wait for a whole scan.
+        const CHUNK: usize = 256;
+        let mut found = Vec::with_capacity(limit.min(CHUNK));
+        let mut after: Option<Order> = None;
+        loop {
+            let chunk: Vec<(Order, Arc<Container>)> = {
+                let index = self.read();
+                let order = if running {
+                    &index.running
+                } else {
+                    &index.order
+                };
+                let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+                order
+                    .range((from, Bound::Unbounded))
+                    .take(CHUNK.min(limit.saturating_sub(found.len()).max(16)))
+                    .filter_map(|key| index.containers.get(&key.1).map(|c| (*key, Arc::clone(c))))
+                    .collect()
+            };
+            let Some((last, _)) = chunk.last() else {
+                return found;
+            };
+            after = Some(*last);
+            for (_, container) in chunk {
+                if wanted(&container) {
+                    found.push(container);
+                    if found.len() >= limit {
+                        return found;
+                    }
+                }
+            }
+        }
+    }
+
+    /// The containers that may carry a label (`value`: with this value), newest first. A superset by
+    /// the odds of a hash: the caller checks each.
+    pub fn labelled(&self, key: &str, value: Option<&str>) -> Vec<Arc<Container>> {
+        let index = self.read();
+        let Some(ids) = index.labels.get(&label_hash(key, value)) else {
+            return Vec::new();
+        };
+        let mut found: Vec<_> = ids
+            .iter()
+            .filter_map(|id| index.containers.get(id).cloned())
+            .collect();
+        found.sort_by_key(|c| order_of(c));
+        found
+    }
+
+    /// What the containers of `node` add up to.
+    pub fn totals(&self, node: &NodeId) -> NodeTotals {
+        self.read().nodes.get(node).cloned().unwrap_or_default()
+    }
+
+    /// [`NodeTotals`] without its ids: containers, running, paused, unmanaged claims.
+    pub fn counts(&self, node: &NodeId) -> (usize, usize, usize, Resources) {
+        self.read()
+            .nodes
+            .get(node)
+            .map(|totals| {
+                (
+                    totals.containers.len(),
+                    totals.running,
+                    totals.paused,
+                    totals.unmanaged,
+                )
+            })
+            .unwrap_or_default()
+    }
+
+    /// How many containers there are.
+    pub fn len(&self) -> usize {
+        self.read().containers.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// A writer that panicked leaves the index usable: every change to it is whole or absent for the
+    /// one container concerned, and the next sync of its node mends that.
+    fn read(&self) -> RwLockReadGuard<'_, Index> {
+        self.index.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, Index> {
+        self.index.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn order_of(container: &Container) -> Order {
+    (Reverse(container.created_nanos), container.id)
+}
+
+impl Index {
+    fn insert(&mut self, container: Arc<Container>) {
+        let id = container.id;
+        self.order.insert(order_of(&container));
+        if container.state.is_up() {
+            self.running.insert(order_of(&container));
+        }
+        for name in &container.names {
+            self.names
+                .entry(name.clone())
+                .and_modify(|holders| holders.add(id))
+                .or_insert(Holders::One(id));
+        }
+        for hash in &container.labels {
+            self.labels.entry(*hash).or_default().insert(id);
+        }
+        if let Some(request) = container.request {
+            self.requests.insert(request, id);
+        }
+        self.nodes
+            .entry(container.host.id)
+            .or_default()
+            .add(&container);
+        self.containers.insert(id, container);
+    }
+
+    fn remove(&mut self, id: &ContainerId) -> Option<Arc<Container>> {
+        let container = self.containers.remove(id)?;
+        self.order.remove(&order_of(&container));
+        self.running.remove(&order_of(&container));
+        for name in &container.names {
+            if let Some(holders) = self.names.get_mut(name)
+                && holders.drop_and_is_empty(id)
+            {
+                self.names.remove(name);
+            }
+        }
+        for hash in &container.labels {
+            if let Some(ids) = self.labels.get_mut(hash) {
+                ids.remove(id);
+                if ids.is_empty() {
+                    self.labels.remove(hash);
+                }
+            }
+        }
+        if let Some(request) = container.request
+            && self.requests.get(&request) == Some(id)
+        {
+            self.requests.remove(&request);
+        }
+        if let Some(totals) = self.nodes.get_mut(&container.host.id) {
+            totals.drop(&container);
+        }
+        Some(container)
+    }
+
+    fn named(&self, name: &str) -> Vec<Arc<Container>> {
+        let ids: &[ContainerId] = match self.names.get(name) {
+            None => &[],
+            Some(Holders::One(id)) => std::slice::from_ref(id),
+            Some(Holders::Many(ids)) => ids,
+        };
+        ids.iter()
+            .filter_map(|id| self.containers.get(id).cloned())
+            .collect()
+    }
+
+    fn with_prefix(&self, prefix: &str) -> Found {
+        let Some((low, high)) = prefix_range(prefix) else {
+            return Found::None;
+        };
+        let mut hits = self
+            .containers
+            .range(low..=high)
+            .map(|(_, container)| container);
+        match (hits.next(), hits.next()) {
+            (None, _) => Found::None,
+            (Some(one), None) => Found::One(Arc::clone(one)),
+            (Some(_), Some(_)) => Found::SamePrefix,
+        }
+    }
+}
+
+/// The lowest and the highest id that begin with these hexadecimal digits.
+fn prefix_range(prefix: &str) -> Option<(ContainerId, ContainerId)> {
+    if prefix.is_empty() || prefix.len() > 64 {
+        return None;
+    }
+    let fill = |digit: char| {
+        let mut text = prefix.to_owned();
+        text.extend(std::iter::repeat_n(digit, 64 - prefix.len()));
+        text.parse::<ContainerId>().ok()
+    };
+    Some((fill('0')?, fill('f')?))
+}
+
+impl Holders {
+    fn add(&mut self, id: ContainerId) {
+        match self {
+            Self::One(first) if *first == id => {}
+            Self::One(first) => *self = Self::Many(vec![*first, id]),
+            Self::Many(ids) if ids.contains(&id) => {}
+            Self::Many(ids) => ids.push(id),
+        }
+    }
+
+    fn drop_and_is_empty(&mut self, id: &ContainerId) -> bool {
+        match self {
+            Self::One(only) => only == id,
+            Self::Many(ids) => {
+                ids.retain(|other| other != id);
+                ids.is_empty()
+            }
+        }
+    }
+}
+
+impl NodeTotals {
+    fn add(&mut self, container: &Container) {
+        self.containers.insert(container.id);
+        if container.state.is_up() {
+            self.running += 1;
+            self.unmanaged = self.unmanaged.saturating_add(container.unmanaged_claim());
+        }
+        if container.state.is_paused() {
+            self.paused += 1;
+        }
+    }
+
+    fn drop(&mut self, container: &Container) {
+        self.containers.remove(&container.id);
+        if container.state.is_up() {
+            self.running -= 1;
+            self.unmanaged = self.unmanaged.saturating_sub(container.unmanaged_claim());
+        }
+        if container.state.is_paused() {
+            self.paused -= 1;
+        }
+    }
+}

@@ -1,0 +1,39 @@
+//! Talks to Docker engines: requests, events, what was observed, and whether they live.
+//!
+//! Only this module opens connections to engines. A [`Fleet`] holds the [`Host`]s; each has a verbatim
+//! client (what passes through), a typed one (what only we read), a watcher that keeps the
+//! [`Inventory`] true, and a probe.
+//!
+//! **Invariant**: nothing here decides where work goes.
+
+mod call;
+mod client;
+mod container;
+mod dial;
+mod endpoint;
+mod error;
+mod facts;
+mod fleet;
+mod health;
+mod host;
+mod images;
+mod inventory;
+mod rereads;
+mod ring;
+mod typed;
+mod watcher;
+
+pub use call::{EngineCall, EngineReply};
+pub use client::{ApiWindow, Body, BoxError, NotWhole, OLDEST_ENGINE_API, empty, full, read_whole};
+pub use container::{Container, Details, HostTag, RunState};
+pub use dial::{Connection, Dial};
+pub use endpoint::{BadEndpoint, Endpoint};
+pub use error::Error;
+pub use facts::Facts;
+pub use fleet::Fleet;
+pub use health::Verdict;
+pub use host::{Change, Creation, Health, Host, ListKind};
+pub use images::{Image, Images};
+pub use inventory::{Found, Inventory, NodeTotals};
+pub use ring::{Happened, Ring};
+pub use watcher::Observation;

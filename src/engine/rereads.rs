@@ -1,0 +1,333 @@
+//! Says which objects of one engine to read again, and when. Pure: the watcher performs it.
+//!
+//! An event says that an object changed; only the engine says how. So each event leads to one re-read of
+//! that object, never two at once: what happens meanwhile makes one more re-read after it. A change that
+//! we make ourselves *holds* its object: the events that it causes wait, and one re-read after the
+//! engine's answer covers them all. That re-read begins only once the last event of the change has been
+//! seen (or has failed to come), so that no event trails behind it and causes another.
+//!
+//! **Invariant**: a waiter wakes only after a re-read that began after its change was done.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::{Duration, Instant};
+
+/// How long the last event of our own change is awaited after the engine's answer. Engines publish
+/// events before they answer, so it has nearly always come already.
+pub const EVENT_PATIENCE: Duration = Duration::from_millis(20);
+
+/// Which objects are re-read, who waits for it, and what is held. `K` names an object, `W` a waiter.
+#[derive(Debug)]
+pub struct Rereads<K, W> {
+    objects: BTreeMap<K, Object<W>>,
+}
+
+#[derive(Debug)]
+struct Object<W> {
+    /// Our own changes under way.
+    held: u32,
+    /// A re-read is under way.
+    running: bool,
+    /// Something happened that the re-read under way may not show.
+    stale: bool,
+    /// Actions seen while held.
+    seen: VecDeque<String>,
+    /// Changes that are done, but for their last event.
+    awaited: Option<Awaited>,
+    served: Vec<W>,
+    next: Vec<W>,
+}
+
+#[derive(Debug)]
+struct Awaited {
+    action: &'static str,
+    until: Instant,
+}
+
+/// More events than this during one change are not told apart.
+const SEEN_MAX: usize = 16;
+
+impl<W> Default for Object<W> {
+    fn default() -> Self {
+        Self {
+            held: 0,
+            running: false,
+            stale: false,
+            seen: VecDeque::new(),
+            awaited: None,
+            served: vec![],
+            next: vec![],
+        }
+    }
+}
+
+impl<K, W> Default for Rereads<K, W> {
+    fn default() -> Self {
+        Self {
+            objects: BTreeMap::new(),
+        }
+    }
+}
+
+/// What the watcher has to do now.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Nothing.
+    Wait,
+    /// Read the object again.
+    Start,
+}
+
+impl<K: Ord + Clone, W> Rereads<K, W> {
+    /// The object changed, says an event.
+    pub fn event(&mut self, key: &K, action: &str) -> Step {
+        let object = self.objects.entry(key.clone()).or_default();
+        if object.held > 0 {
+            if object.seen.len() == SEEN_MAX {
+                object.seen.pop_front();
+            }
+            object.seen.push_back(action.to_owned());
+            object.stale = true;
+            return Step::Wait;
+        }
+        if object
+            .awaited
+            .as_ref()
+            .is_some_and(|awaited| awaited.action != action)
+        {
+            return Step::Wait;
+        }
+        object.awaited = None;
+        object.start()
+    }
+
+    /// A change of ours to the object begins.
+    pub fn hold(&mut self, key: &K) {
+        self.objects.entry(key.clone()).or_default().held += 1;
+    }
+
+    /// A change of ours is done, says the engine's answer; `last` is the event that ends it, if it has
+    /// one and events flow. `waiter` wakes when the lists show the change.
+    pub fn settle(
+        &mut self,
+        key: &K,
+        last: Option<&'static str>,
+        waiter: Option<W>,
+        now: Instant,
+    ) -> Step {
+        let object = self.objects.entry(key.clone()).or_default();
+        object.held = object.held.saturating_sub(1);
+        object.next.extend(waiter);
+        let missing = last.filter(|last| !object.seen.iter().any(|seen| seen == last));
+        if object.held == 0 {
+            object.seen.clear();
+        }
+        match missing {
+            Some(action) => {
+                object.awaited = Some(Awaited {
+                    action,
+                    until: now + EVENT_PATIENCE,
+                });
+                Step::Wait
+            }
+            None => object.start(),
+        }
+    }
+
+    /// A change of ours came to nothing. What happened meanwhile is looked at now.
+    pub fn abandon(&mut self, key: &K) -> Step {
+        let Some(object) = self.objects.get_mut(key) else {
+            return Step::Wait;
+        };
+        object.held = object.held.saturating_sub(1);
+        if object.held > 0 {
+            return Step::Wait;
+        }
+        object.seen.clear();
+        if std::mem::take(&mut object.stale) {
+            return object.start();
+        }
+        self.tidy(key);
+        Step::Wait
+    }
+
+    /// The re-read is done: who is served, and whether to go on.
+    pub fn finished(&mut self, key: &K) -> (Vec<W>, Step) {
+        let Some(object) = self.objects.get_mut(key) else {
+            return (vec![], Step::Wait);
+        };
+        object.running = false;
+        let served = std::mem::take(&mut object.served);
+        let again = object.held == 0
+            && object.awaited.is_none()
+            && (object.stale || !object.next.is_empty());
+        let step = if again { object.start() } else { Step::Wait };
+        self.tidy(key);
+        (served, step)
+    }
+
+    /// The object is gone: all who wait for it are served.
+    pub fn gone(&mut self, key: &K) -> Vec<W> {
+        let Some(object) = self.objects.get_mut(key) else {
+            return vec![];
+        };
+        object.awaited = None;
+        object.stale = false;
+        let mut served = std::mem::take(&mut object.served);
+        served.append(&mut object.next);
+        self.tidy(key);
+        served
+    }
+
+    /// The objects whose awaited event has not come by `now`: they are read again all the same.
+    pub fn overdue(&mut self, now: Instant) -> Vec<K> {
+        let mut due = vec![];
+        for (key, object) in &mut self.objects {
+            if object
+                .awaited
+                .as_ref()
+                .is_some_and(|awaited| awaited.until <= now)
+            {
+                object.awaited = None;
+                if object.start() == Step::Start {
+                    due.push(key.clone());
+                }
+            }
+        }
+        due
+    }
+
+    /// When [`Self::overdue`] has something to say next.
+    pub fn next_deadline(&self) -> Option<Instant> {
+        self.objects
+            .values()
+            .filter_map(|object| object.awaited.as_ref().map(|a| a.until))
+            .min()
+    }
+
+    fn tidy(&mut self, key: &K) {
+        let idle = self.objects.get(key).is_some_and(|o| {
+            o.held == 0
+                && !o.running
+                && !o.stale
+                && o.awaited.is_none()
+                && o.next.is_empty()
+                && o.served.is_empty()
+        });
+        if idle {
+            self.objects.remove(key);
+        }
+    }
+}
+
+impl<W> Object<W> {
+    fn start(&mut self) -> Step {
+        if self.running {
+            self.stale = true;
+            return Step::Wait;
+        }
+        self.running = true;
+        self.stale = false;
+        self.served.append(&mut self.next);
+        Step::Start
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Runs a script of one object and returns what the watcher would do: `start`, `wake:N`.
+    fn check(script: &str, expected: &str) {
+        let start = crate::clock::instant();
+        let mut rereads = Rereads::<(), u32>::default();
+        let mut done = vec![];
+        let note = |step: Step, done: &mut Vec<String>| {
+            if step == Step::Start {
+                done.push("start".to_owned());
+            }
+        };
+        for word in script.split(' ') {
+            let (verb, argument) = word.split_once(':').unwrap_or((word, ""));
+            match verb {
+                "event" => note(rereads.event(&(), argument), &mut done),
+                "hold" => rereads.hold(&()),
+                "settle" => {
+                    let last = (!argument.is_empty()).then_some("start");
+                    note(rereads.settle(&(), last, Some(1), start), &mut done);
+                }
+                "abandon" => note(rereads.abandon(&()), &mut done),
+                "finished" => {
+                    let (served, step) = rereads.finished(&());
+                    done.extend(served.iter().map(|w| format!("wake:{w}")));
+                    note(step, &mut done);
+                }
+                "late" => done.extend(
+                    rereads
+                        .overdue(start + EVENT_PATIENCE)
+                        .iter()
+                        .map(|()| "start".to_owned()),
+                ),
+                "gone" => done.extend(rereads.gone(&()).iter().map(|w| format!("wake:{w}"))),
+                other => panic!("no such step: {other}"),
+            }
+        }
+        assert_eq!(done.join(" "), expected, "{script}");
+    }
+
+    #[test]
+    fn an_event_is_one_reread() {
+        check("event:start finished", "start");
+    }
+
+    #[test]
+    fn events_during_a_reread_make_one_more() {
+        check(
+            "event:start event:die event:oom finished finished",
+            "start start",
+        );
+    }
+
+    #[test]
+    fn our_own_change_is_one_reread_however_many_events_it_causes() {
+        check(
+            "hold event:connect event:start settle:start finished",
+            "start wake:1",
+        );
+    }
+
+    #[test]
+    fn a_reread_waits_for_the_last_event_of_our_change() {
+        check(
+            "hold settle:start event:connect event:start finished",
+            "start wake:1",
+        );
+        check("hold settle:start late finished", "start wake:1");
+    }
+
+    #[test]
+    fn a_waiter_is_not_served_by_a_reread_that_began_before_its_change_was_done() {
+        check(
+            "event:die hold settle finished finished",
+            "start start wake:1",
+        );
+    }
+
+    #[test]
+    fn a_change_that_failed_leaves_nothing_behind() {
+        check("hold abandon", "");
+        check("hold event:die abandon finished", "start");
+    }
+
+    #[test]
+    fn who_waits_for_an_object_that_vanished_is_served() {
+        check("hold settle:start gone", "wake:1");
+    }
+
+    #[test]
+    fn an_object_that_nobody_asks_about_is_forgotten() {
+        let mut rereads = Rereads::<u8, ()>::default();
+        let _ = rereads.event(&1, "start");
+        let _ = rereads.finished(&1);
+        assert!(rereads.objects.is_empty());
+    }
+}

@@ -1,0 +1,810 @@
+//! Keeps the inventory true to one engine: follows its events, reads again what they touch, and starts
+//! over when the stream breaks.
+//!
+//! One task owns all of it; everything that happens to it is one arm of one `select!`.
+//!
+//! **Invariant**: a waiter never hangs: a read that fails, a stream that breaks and a node that is lost
+//! all wake it.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use api_compat::event::Event;
+use api_compat::inspect::Summary;
+use api_compat::json_view::{Malformed, View};
+use api_compat::version::ApiVersion;
+use bytes::{Buf as _, BytesMut};
+use futures_util::stream::{FuturesUnordered, StreamExt as _};
+use http::Request;
+use http_body_util::BodyExt as _;
+use hyper::body::Incoming;
+use jiff::Timestamp;
+use serde_json::value::RawValue;
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::call::EngineCall;
+use super::client::empty;
+use super::container::{Container, Details, Since};
+use super::error::Error;
+use super::facts::read_facts;
+use super::health::Verdict;
+use super::host::{Command, Health, Host, ListKind};
+use super::images::Images;
+use super::inventory::Inventory;
+use super::rereads::{Rereads, Step};
+use super::ring::Ring;
+use crate::clock;
+use crate::model::{ContainerId, NodeId, RequestId, Resources};
+use crate::tasks::Stopping;
+
+/// A line of an event stream may not be longer.
+const EVENT_MAX_BYTES: usize = 4 << 20;
+/// So many inspects fill in what list items leave out, at a time.
+const INSPECTS_AT_ONCE: usize = 4;
+/// Between two attempts to follow an engine that answers probes but not this.
+const RECONNECT_PAUSE: Duration = Duration::from_millis(200);
+/// An inspect that has not come by then is tried again with the next change of its container.
+const READ_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// What the leader wants to hear of containers that hold placements.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Observation {
+    /// All containers of the node have been listed.
+    Synced(NodeId),
+    /// The claims of all containers of the node are known.
+    Counted(NodeId),
+    /// A container of ours changed.
+    Changed(ContainerId),
+    /// A container of ours is gone from its engine.
+    Gone {
+        /// The container.
+        container: ContainerId,
+        /// What it was made for.
+        request: RequestId,
+    },
+}
+
+/// What is read again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Object {
+    Container(ContainerId),
+    List(ListKind),
+}
+
+/// A read that came back.
+enum Landed {
+    Container(ContainerId, Result<Option<Container>, Error>),
+    List(ListKind, Result<(), Error>),
+    Inspected(ContainerId, Result<Inspected, Error>),
+}
+
+/// What an inspect adds to a list item.
+struct Inspected {
+    claim: Resources,
+    created: Option<i64>,
+    started: Option<i64>,
+    finished: Option<i64>,
+}
+
+type Flight = Pin<Box<dyn Future<Output = Landed> + Send>>;
+
+/// A create of ours that is under way.
+#[derive(Debug, Default)]
+struct CreateHold {
+    container: Option<ContainerId>,
+}
+
+/// What events told of a container before its list item was read again.
+#[derive(Debug, Default, Clone, Copy)]
+struct Told {
+    created: Option<i64>,
+    since: Since,
+    details: Option<Details>,
+}
+
+/// The task that watches one engine.
+pub(super) struct Watcher {
+    host: Arc<Host>,
+    inventory: Arc<Inventory>,
+    ring: Arc<Ring>,
+    observations: mpsc::Sender<Observation>,
+    commands: mpsc::Receiver<Command>,
+    stopping: Stopping,
+    rereads: Rereads<Object, oneshot::Sender<()>>,
+    flights: FuturesUnordered<Flight>,
+    creates: HashMap<RequestId, CreateHold>,
+    told: BTreeMap<ContainerId, Told>,
+    inspects: VecDeque<ContainerId>,
+    inspecting: usize,
+    /// The engine's time of the last event, for resuming.
+    last_event: Option<i64>,
+    /// What was seen in the last second before [`Self::last_event`], so that resuming repeats nothing.
+    recent: VecDeque<(i64, String)>,
+    /// The engine's clock less ours.
+    clock_ahead_nanos: i64,
+    following: bool,
+}
+
+impl Watcher {
+    pub(super) fn new(
+        host: Arc<Host>,
+        inventory: Arc<Inventory>,
+        ring: Arc<Ring>,
+        observations: mpsc::Sender<Observation>,
+        commands: mpsc::Receiver<Command>,
+        stopping: Stopping,
+    ) -> Self {
+        Self {
+            host,
+            inventory,
+            ring,
+            observations,
+            commands,
+            stopping,
+            rereads: Rereads::default(),
+            flights: FuturesUnordered::new(),
+            creates: HashMap::new(),
+            told: BTreeMap::new(),
+            inspects: VecDeque::new(),
+            inspecting: 0,
+            last_event: None,
+            recent: VecDeque::new(),
+            clock_ahead_nanos: 0,
+            following: false,
+        }
+    }
+
+    /// Watches until the manager stops.
+    pub(super) async fn run(mut self) {
+        let mut stopping = self.stopping.clone();
+        loop {
+            tokio::select! {
+                () = stopping.wait() => return,
+                ended = self.session() => match ended {
+                    Ok(()) => {}
+                    Err(error) => tracing::debug!(%error, "event stream ended"),
+                },
+            }
+            self.reset();
+            self.host.hint.notify_one();
+            tokio::select! {
+                () = stopping.wait() => return,
+                () = self.idle() => {}
+            }
+        }
+    }
+
+    /// Between two sessions: nobody is kept waiting, and a lost node is not asked.
+    async fn idle(&mut self) {
+        let mut health = self.host.watch_health();
+        let pause = tokio::time::sleep(RECONNECT_PAUSE);
+        let up = async {
+            pause.await;
+            let _ = health
+                .wait_for(|health| health.verdict != Verdict::Down)
+                .await;
+        };
+        tokio::pin!(up);
+        loop {
+            tokio::select! {
+                () = &mut up => return,
+                Some(command) = self.commands.recv() => self.obey_blind(command),
+            }
+        }
+    }
+
+    /// One life of the event stream, from connect to break.
+    async fn session(&mut self) -> Result<(), Error> {
+        let before = clock::now();
+        let facts = read_facts(&self.host.client).await?;
+        let after = clock::now();
+        let middle = before.as_nanosecond().midpoint(after.as_nanosecond());
+        self.clock_ahead_nanos =
+            i64::try_from(facts.system_time.as_nanosecond() - middle).unwrap_or(0);
+        // What happened before this moment is history: the lists read below show it.
+        let history = i64::try_from(facts.system_time.as_nanosecond()).unwrap_or(i64::MAX);
+        self.host.facts.store(Arc::new(facts));
+        let mut stream = Self::follow(Arc::clone(&self.host), self.last_event).await?;
+        let mut lines = BytesMut::new();
+        self.sync().await?;
+        self.following = true;
+        let mut health = self.host.watch_health();
+        loop {
+            self.launch_inspects();
+            let overdue = self
+                .rereads
+                .next_deadline()
+                .map(tokio::time::Instant::from_std);
+            tokio::select! {
+                frame = stream.frame() => {
+                    let frame = match frame {
+                        None => return Ok(()),
+                        Some(Err(error)) => return Err(self.host.client.garbled(error)),
+                        Some(Ok(frame)) => frame,
+                    };
+                    if let Ok(data) = frame.into_data() {
+                        lines.extend_from_slice(&data);
+                        self.take_lines(&mut lines, history).await?;
+                    }
+                }
+                Some(command) = self.commands.recv() => self.obey(command),
+                Some(landed) = self.flights.next(), if !self.flights.is_empty() => self.land(landed).await,
+                () = sleep_until(overdue) => {
+                    for object in self.rereads.overdue(clock::instant()) {
+                        self.launch(object);
+                    }
+                }
+                () = lost(&mut health) => return Ok(()),
+            }
+        }
+    }
+
+    /// Opens the event stream where the last one broke; the first one begins with what the engine still
+    /// remembers (256 events).
+    async fn follow(host: Arc<Host>, last_event: Option<i64>) -> Result<Incoming, Error> {
+        let since = last_event.map_or(1, |nanos| nanos - 1_000_000_000);
+        let target = format!(
+            "/events?since={}.{:09}",
+            since / 1_000_000_000,
+            since % 1_000_000_000
+        );
+        let response = host
+            .client
+            .send(ApiVersion::MAX, &target, Request::new(empty()))
+            .await?;
+        if response.status().is_success() {
+            return Ok(response.into_body());
+        }
+        Err(host
+            .client
+            .garbled(format_args!("/events answered {}", response.status())))
+    }
+
+    /// Reads all lists.
+    async fn sync(&mut self) -> Result<(), Error> {
+        let (containers, images, networks, volumes) = tokio::join!(
+            self.host
+                .client
+                .ask(EngineCall::get("/containers/json?all=1")),
+            read_list(&self.host, ListKind::Images),
+            read_list(&self.host, ListKind::Networks),
+            read_list(&self.host, ListKind::Volumes),
+        );
+        let body = containers?.body;
+        (images?, networks?, volumes?);
+        let items: Vec<&RawValue> =
+            serde_json::from_slice(&body).map_err(|error| self.host.client.garbled(error))?;
+        let mut listed = Vec::with_capacity(items.len());
+        let (mut second, mut rank) = (0, 0);
+        for item in items {
+            match Container::read(item.get().as_bytes(), &self.host.tag) {
+                Ok(mut container) => {
+                    // Newest first: those of one second keep the engine's order.
+                    rank = if container.created_nanos == second {
+                        rank + 1
+                    } else {
+                        0
+                    };
+                    second = container.created_nanos;
+                    container.created_nanos += 999_999_999 - rank;
+                    self.remember(&mut container, false);
+                    self.inspects.push_back(container.id);
+                    listed.push(container);
+                }
+                Err(error) => tracing::warn!(%error, "a container of this engine cannot be read"),
+            }
+        }
+        let gone = self.ours_missing_from(&listed);
+        self.inventory.replace_node(self.host.tag.id, listed);
+        self.host.synced.store(true, Ordering::Release);
+        for observation in gone {
+            self.observe(observation).await;
+        }
+        self.observe(Observation::Synced(self.host.tag.id)).await;
+        self.note_counted().await;
+        Ok(())
+    }
+
+    fn ours_missing_from(&self, listed: &[Container]) -> Vec<Observation> {
+        let present: BTreeSet<_> = listed.iter().map(|c| c.id).collect();
+        self.inventory
+            .totals(&self.host.tag.id)
+            .containers
+            .difference(&present)
+            .filter_map(|id| self.inventory.get(id))
+            .filter_map(|c| {
+                c.request.map(|request| Observation::Gone {
+                    container: c.id,
+                    request,
+                })
+            })
+            .collect()
+    }
+
+    async fn take_lines(&mut self, lines: &mut BytesMut, history: i64) -> Result<(), Error> {
+        while let Some(end) = memchr::memchr(b'\n', lines) {
+            let line = lines.split_to(end);
+            lines.advance(1);
+            if line.trim_ascii().is_empty() {
+                continue;
+            }
+            match Event::parse(&line) {
+                Ok(event) => self.take_event(&event, history).await,
+                Err(error) => tracing::warn!(%error, "an event of this engine cannot be read"),
+            }
+        }
+        if lines.len() > EVENT_MAX_BYTES {
+            return Err(self.host.client.garbled("an event that does not end"));
+        }
+        Ok(())
+    }
+
+    async fn take_event(&mut self, event: &Event<'_>, history: i64) {
+        let at = event.time_nanos;
+        if !self.is_new(at, event) {
+            return;
+        }
+        let tag = &self.host.tag;
+        match event.render(&tag.origin(), None) {
+            Ok(line) => self
+                .ring
+                .push(at.saturating_sub(self.clock_ahead_nanos), tag, line.into()),
+            Err(error) => tracing::warn!(%error, "an event of this engine cannot be shown"),
+        }
+        if at <= history {
+            return;
+        }
+        let action = event.action.as_ref();
+        match event.kind.as_ref() {
+            "container" => self.container_event(event).await,
+            "network" => match (action, event.attribute("container")) {
+                ("connect" | "disconnect", Some(member)) => {
+                    if let Ok(id) = member.parse() {
+                        self.changed(Object::Container(id), action);
+                    }
+                }
+                _ => self.changed(Object::List(ListKind::Networks), action),
+            },
+            "volume" if matches!(action, "mount" | "unmount") => {}
+            "volume" => self.changed(Object::List(ListKind::Volumes), action),
+            "image" if matches!(action, "push" | "save") => {}
+            "image" => self.changed(Object::List(ListKind::Images), action),
+            _ => {}
+        }
+    }
+
+    async fn container_event(&mut self, event: &Event<'_>) {
+        let Ok(id) = event.actor.parse::<ContainerId>() else {
+            return;
+        };
+        let (action, at) = (event.action.as_ref(), event.time_nanos);
+        match action {
+            "create" => {
+                self.told.entry(id).or_default().created = Some(at);
+                let request = event
+                    .request()
+                    .and_then(|request| request.parse::<RequestId>().ok());
+                if let Some(hold) = request.and_then(|request| self.creates.get_mut(&request))
+                    && hold.container.is_none()
+                {
+                    hold.container = Some(id);
+                    self.rereads.hold(&Object::Container(id));
+                }
+            }
+            "start" => self.told.entry(id).or_default().since.started = Some(at),
+            "die" => self.told.entry(id).or_default().since.finished = Some(at),
+            "update" => self.inspects.push_back(id),
+            "destroy" => return self.gone(id).await,
+            "commit" => self.changed(Object::List(ListKind::Images), action),
+            _ => {}
+        }
+        if changes_list_item(action) {
+            self.changed(Object::Container(id), action);
+        }
+    }
+
+    fn changed(&mut self, object: Object, action: &str) {
+        let step = self.rereads.event(&object, action);
+        self.take(object, step);
+    }
+
+    fn take(&mut self, object: Object, step: Step) {
+        if step == Step::Start {
+            self.launch(object);
+        }
+    }
+
+    /// Resuming a second early repeats events; an event is known by its time and what it says.
+    fn is_new(&mut self, at: i64, event: &Event<'_>) -> bool {
+        let name = format!("{} {} {}", event.kind, event.action, event.actor);
+        let known = self
+            .recent
+            .iter()
+            .rev()
+            .any(|(when, what)| *when == at && *what == name);
+        if known {
+            return false;
+        }
+        let newest = self.last_event.map_or(at, |last| last.max(at));
+        self.last_event = Some(newest);
+        self.recent.push_back((at, name));
+        while self
+            .recent
+            .front()
+            .is_some_and(|(when, _)| *when < newest - 2_000_000_000)
+            || self.recent.len() > 4096
+        {
+            self.recent.pop_front();
+        }
+        true
+    }
+
+    fn obey(&mut self, command: Command) {
+        match command {
+            Command::Hold(id) => self.rereads.hold(&Object::Container(id)),
+            Command::Settle {
+                container,
+                last,
+                done,
+            } => {
+                let object = Object::Container(container);
+                let step = self
+                    .rereads
+                    .settle(&object, last, Some(done), clock::instant());
+                self.take(object, step);
+            }
+            Command::Abandon(id) => {
+                let step = self.rereads.abandon(&Object::Container(id));
+                self.take(Object::Container(id), step);
+            }
+            Command::HoldCreate(request) => {
+                self.creates.insert(request, CreateHold::default());
+            }
+            Command::SettleCreate {
+                request,
+                container,
+                details,
+                done,
+            } => {
+                self.told.entry(container).or_default().details = Some(details);
+                let object = Object::Container(container);
+                let held = self
+                    .creates
+                    .remove(&request)
+                    .is_some_and(|hold| hold.container.is_some());
+                if !held {
+                    self.rereads.hold(&object);
+                }
+                let step =
+                    self.rereads
+                        .settle(&object, Some("create"), Some(done), clock::instant());
+                self.take(object, step);
+            }
+            Command::AbandonCreate(request) => {
+                if let Some(id) = self
+                    .creates
+                    .remove(&request)
+                    .and_then(|hold| hold.container)
+                {
+                    let step = self.rereads.abandon(&Object::Container(id));
+                    self.take(Object::Container(id), step);
+                }
+            }
+            Command::Removed { container, done } => {
+                self.inventory.remove(&container);
+                self.told.remove(&container);
+                let _ = self.rereads.abandon(&Object::Container(container));
+                self.rereads.gone(&Object::Container(container));
+                let _ = done.send(());
+            }
+            Command::Reread { kind, done } => {
+                let object = Object::List(kind);
+                self.rereads.hold(&object);
+                let step = self
+                    .rereads
+                    .settle(&object, None, Some(done), clock::instant());
+                self.take(object, step);
+            }
+        }
+    }
+
+    /// Without an event stream nothing can be read; the sync that begins the next one shows it all.
+    fn obey_blind(&mut self, command: Command) {
+        if let Command::Removed { container, .. } = command {
+            self.inventory.remove(&container);
+        }
+    }
+
+    fn launch(&mut self, object: Object) {
+        let host = Arc::clone(&self.host);
+        self.flights.push(match object {
+            Object::Container(id) => {
+                Box::pin(async move { Landed::Container(id, read_container(&host, id).await) })
+            }
+            Object::List(kind) => {
+                Box::pin(async move { Landed::List(kind, read_list(&host, kind).await) })
+            }
+        });
+    }
+
+    fn launch_inspects(&mut self) {
+        while self.inspecting < INSPECTS_AT_ONCE
+            && let Some(id) = self.inspects.pop_front()
+        {
+            self.inspecting += 1;
+            let host = Arc::clone(&self.host);
+            self.flights.push(Box::pin(async move {
+                Landed::Inspected(id, inspect(&host, id).await)
+            }));
+        }
+    }
+
+    async fn land(&mut self, landed: Landed) {
+        match landed {
+            Landed::Container(id, result) => {
+                match result {
+                    Ok(Some(container)) => self.show(container).await,
+                    Ok(None) => return self.gone(id).await,
+                    Err(error) => {
+                        tracing::debug!(%error, container = %id, "a container could not be read")
+                    }
+                }
+                self.served(Object::Container(id));
+            }
+            Landed::List(kind, result) => {
+                if let Err(error) = result {
+                    tracing::debug!(%error, ?kind, "a list could not be read");
+                }
+                self.served(Object::List(kind));
+            }
+            Landed::Inspected(id, result) => {
+                self.inspecting -= 1;
+                match result {
+                    Ok(inspected) => self.fill_in(id, &inspected).await,
+                    Err(error) => {
+                        tracing::debug!(%error, container = %id, "a container could not be inspected")
+                    }
+                }
+                self.note_counted().await;
+            }
+        }
+    }
+
+    fn served(&mut self, object: Object) {
+        let (waiters, step) = self.rereads.finished(&object);
+        for waiter in waiters {
+            let _ = waiter.send(());
+        }
+        self.take(object, step);
+    }
+
+    async fn show(&mut self, mut container: Container) {
+        let ours = container.request.is_some();
+        let id = container.id;
+        self.remember(&mut container, true);
+        let unclear = container.details.is_none()
+            || (container.state.is_up() && container.since.started.is_none());
+        if unclear && !self.inspects.contains(&id) {
+            self.inspects.push_back(id);
+        }
+        self.inventory.put(container);
+        if ours {
+            self.observe(Observation::Changed(id)).await;
+        }
+    }
+
+    /// Adds to a list item what is known beside it: from events, else (`continuous`: nothing was
+    /// missed since) from what the inventory held.
+    fn remember(&mut self, container: &mut Container, continuous: bool) {
+        let told = self.told.remove(&container.id).unwrap_or_default();
+        let before = self.inventory.get(&container.id);
+        let before = before.as_deref();
+        let second = container.created_nanos.div_euclid(1_000_000_000);
+        let same_second = |nanos: &i64| nanos.div_euclid(1_000_000_000) == second;
+        if let Some(created) = told
+            .created
+            .filter(same_second)
+            .or(before.map(|b| b.created_nanos).filter(same_second))
+        {
+            container.created_nanos = created;
+        }
+        let was = before
+            .filter(|_| continuous)
+            .map(|b| b.since)
+            .unwrap_or_default();
+        container.since = Since {
+            started: told.since.started.or(was.started),
+            finished: told.since.finished.or(was.finished),
+        };
+        container.details = told.details.or(before.and_then(|b| b.details));
+    }
+
+    async fn fill_in(&mut self, id: ContainerId, inspected: &Inspected) {
+        let Some(before) = self.inventory.get(&id) else {
+            return;
+        };
+        let mut container = Container::clone(&before);
+        container.details = Some(Details {
+            claim: inspected.claim,
+        });
+        container.since = Since {
+            started: inspected.started.or(container.since.started),
+            finished: inspected.finished.or(container.since.finished),
+        };
+        container.created_nanos = inspected.created.unwrap_or(container.created_nanos);
+        let ours = container.request.is_some();
+        self.inventory.put(container);
+        if ours {
+            self.observe(Observation::Changed(id)).await;
+        }
+    }
+
+    async fn note_counted(&mut self) {
+        let counted = self.inspects.is_empty() && self.inspecting == 0;
+        if counted && !self.host.counted.swap(true, Ordering::AcqRel) {
+            self.observe(Observation::Counted(self.host.tag.id)).await;
+        }
+    }
+
+    async fn gone(&mut self, id: ContainerId) {
+        self.told.remove(&id);
+        let known = self.inventory.remove(&id);
+        for waiter in self.rereads.gone(&Object::Container(id)) {
+            let _ = waiter.send(());
+        }
+        let (_, step) = self.rereads.finished(&Object::Container(id));
+        self.take(Object::Container(id), step);
+        if let Some(request) = known.and_then(|container| container.request) {
+            self.observe(Observation::Gone {
+                container: id,
+                request,
+            })
+            .await;
+        }
+    }
+
+    async fn observe(&mut self, observation: Observation) {
+        // Nobody listens only when the manager stops.
+        let _ = self.observations.send(observation).await;
+    }
+
+    /// Forgets what the broken stream left half done; waiters wake as their senders drop.
+    fn reset(&mut self) {
+        self.following = false;
+        self.rereads = Rereads::default();
+        self.flights = FuturesUnordered::new();
+        self.creates.clear();
+        self.told.clear();
+        self.inspects.clear();
+        self.inspecting = 0;
+    }
+}
+
+/// Whether an action shows in a container's list item. `kill` does not: the `die` after it does.
+fn changes_list_item(action: &str) -> bool {
+    matches!(
+        action,
+        "create" | "start" | "die" | "stop" | "restart" | "pause" | "unpause" | "rename" | "update"
+    ) || action.starts_with("health_status")
+}
+
+async fn lost(health: &mut watch::Receiver<Health>) {
+    // An error means that the host has left the cluster: that is a loss too.
+    let _ = health
+        .wait_for(|health| health.verdict == Verdict::Down)
+        .await;
+}
+
+async fn sleep_until(deadline: Option<tokio::time::Instant>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep_until(deadline).await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn read_container(host: &Host, id: ContainerId) -> Result<Option<Container>, Error> {
+    let target = format!("/containers/json?all=1&filters=%7B%22id%22%3A%5B%22{id}%22%5D%7D");
+    let body = in_time(host, host.client.ask(EngineCall::get(target)))
+        .await?
+        .body;
+    let items: Vec<&RawValue> =
+        serde_json::from_slice(&body).map_err(|error| host.client.garbled(error))?;
+    items
+        .first()
+        .map(|item| {
+            Container::read(item.get().as_bytes(), &host.tag)
+                .map_err(|error| host.client.garbled(error))
+        })
+        .transpose()
+}
+
+async fn inspect(host: &Host, id: ContainerId) -> Result<Inspected, Error> {
+    let body = in_time(
+        host,
+        host.client
+            .ask(EngineCall::get(format!("/containers/{id}/json"))),
+    )
+    .await?
+    .body;
+    let garbled = |error: Malformed| host.client.garbled(error);
+    let summary = Summary::parse(&body).map_err(garbled)?;
+    let created = View::parse(&body)
+        .map_err(garbled)?
+        .text_of("Created")
+        .parse()
+        .ok();
+    let nanos = |at: Option<Timestamp>| at.and_then(|at| i64::try_from(at.as_nanosecond()).ok());
+    Ok(Inspected {
+        claim: Resources {
+            cpu_nanos: summary.claim.cpu_nanos,
+            memory_bytes: summary.claim.memory_bytes,
+        },
+        created: nanos(created),
+        started: nanos(summary.started_at),
+        finished: nanos(summary.finished_at),
+    })
+}
+
+async fn read_list(host: &Host, kind: ListKind) -> Result<(), Error> {
+    #[derive(serde::Deserialize)]
+    struct Volumes {
+        #[serde(rename = "Volumes")]
+        volumes: Option<Vec<Box<RawValue>>>,
+    }
+    let target = match kind {
+        ListKind::Images => "/images/json",
+        ListKind::Networks => "/networks",
+        ListKind::Volumes => "/volumes",
+    };
+    let body = in_time(host, host.client.ask(EngineCall::get(target)))
+        .await?
+        .body;
+    let garbled = |error| host.client.garbled(error);
+    match kind {
+        ListKind::Images => host
+            .images
+            .store(Arc::new(Images::read(&body).map_err(garbled)?)),
+        ListKind::Networks => {
+            let networks = serde_json::from_slice(&body).map_err(garbled)?;
+            host.network_names
+                .store(Arc::new(texts(&networks, &["Name", "Id"])));
+            host.networks.store(Arc::new(networks));
+        }
+        ListKind::Volumes => {
+            let volumes: Volumes = serde_json::from_slice(&body).map_err(garbled)?;
+            let volumes = volumes.volumes.unwrap_or_default();
+            host.volume_names
+                .store(Arc::new(texts(&volumes, &["Name"])));
+            host.volumes.store(Arc::new(volumes));
+        }
+    }
+    Ok(())
+}
+
+/// What these members of all items say.
+fn texts(items: &Vec<Box<RawValue>>, members: &[&str]) -> BTreeSet<String> {
+    items
+        .iter()
+        .filter_map(|item| View::parse(item.get().as_bytes()).ok())
+        .flat_map(|item| {
+            members
+                .iter()
+                .map(move |member| item.text_of(member).into_owned())
+        })
+        .collect()
+}
+
+async fn in_time<T>(host: &Host, read: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+    tokio::time::timeout(READ_TIMEOUT, read)
+        .await
+        .unwrap_or_else(|_| {
+            Err(Error::Unreachable {
+                node: host.tag.name.clone(),
+                source: std::io::Error::new(std::io::ErrorKind::TimedOut, "no answer to a read"),
+            })
+        })
+}

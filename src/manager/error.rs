@@ -1,0 +1,46 @@
+//! Why the manager did not do what was asked.
+
+use crate::engine;
+use crate::model::ContainerId;
+use crate::scheduler;
+use crate::state::Refusal;
+
+/// Why the manager did not do what was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The name is in use, by this container if it has been made.
+    #[error("the container name {name} is in use")]
+    NameInUse {
+        /// The name.
+        name: String,
+        /// Its holder.
+        holder: Option<ContainerId>,
+    },
+    /// No node has the image.
+    #[error("no node has the image {image}")]
+    NoImage {
+        /// As the client wrote it.
+        image: String,
+    },
+    /// No node can take the container, and why for each.
+    #[error(transparent)]
+    NoNode(#[from] scheduler::Refusal),
+    /// The cluster refused a command.
+    #[error(transparent)]
+    Refused(Refusal),
+    /// An engine failed or refused.
+    #[error(transparent)]
+    Engine(#[from] engine::Error),
+    /// The request makes no sense in this cluster.
+    #[error("{0}")]
+    Impossible(String),
+    /// The command may or may not have been committed.
+    #[error("the cluster did not commit the change: {0}")]
+    Commit(#[source] raft_store::ProposeError),
+    /// The store answered with bytes that are no outcome.
+    #[error("the outcome of a command cannot be read")]
+    Outcome(#[source] serde_json::Error),
+    /// The store cannot be opened.
+    #[error("the store cannot be opened")]
+    Store(#[source] std::io::Error),
+}

@@ -1,0 +1,71 @@
+//! Commits what is thought of each node: ready once it answers and its containers are counted, down once
+//! it is lost.
+
+use std::sync::Arc;
+
+use super::Manager;
+use crate::engine::{Facts, Host, Verdict};
+use crate::model::{ApiRange, EngineFacts, Platform};
+use crate::state::Command;
+use crate::tasks::Stopping;
+
+impl Manager {
+    /// Follows one node's health until the manager stops.
+    pub(super) async fn judge(self: Arc<Self>, host: Arc<Host>, mut stopping: Stopping) {
+        let mut health = host.watch_health();
+        loop {
+            let now = health.borrow_and_update().clone();
+            match now.verdict {
+                Verdict::Ready if host.is_counted() => self.note_ready(&host).await,
+                Verdict::Ready | Verdict::Suspect => {}
+                Verdict::Down => self.log_failure(
+                    self.commit(Command::JudgeDown {
+                        node: host.tag.id,
+                        reason: now.reason,
+                    })
+                    .await,
+                ),
+            }
+            tokio::select! {
+                () = stopping.wait() => return,
+                changed = health.changed() => if changed.is_err() { return },
+            }
+        }
+    }
+
+    /// The node answers and all it has is counted: it takes work.
+    pub(super) async fn note_ready(&self, host: &Host) {
+        let node = host.tag.id;
+        self.log_failure(
+            self.commit(Command::ReportNode {
+                node,
+                engine: reported(&host.facts()),
+            })
+            .await,
+        );
+        self.log_failure(self.commit(Command::JudgeReady { node }).await);
+    }
+
+    /// For commits that nobody waits for: the next observation makes them again.
+    pub(super) fn log_failure<T>(&self, outcome: Result<T, super::Error>) {
+        if let Err(error) = outcome {
+            tracing::warn!(%error, "an observation could not be committed");
+        }
+    }
+}
+
+fn reported(facts: &Facts) -> EngineFacts {
+    EngineFacts {
+        engine_id: facts.engine_id.clone(),
+        capacity: facts.capacity,
+        platform: Platform {
+            os: facts.os.clone(),
+            arch: facts.arch.clone(),
+        },
+        engine_version: facts.version.clone(),
+        api: ApiRange {
+            min: facts.window.min,
+            max: facts.window.max,
+        },
+    }
+}

@@ -1,0 +1,313 @@
+//! Changes to containers that exist: what is committed before the engine is asked, and after it answered.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::{Error, Manager};
+use crate::engine::{Container, Host};
+use crate::model::{Caller, Realm, RequestId, Resources};
+use crate::state::{Command, Keep, Refusal};
+
+/// Requests with which something of ours is under way: observations of their containers wait.
+#[derive(Debug, Clone, Default)]
+pub(super) struct UnderWay(Arc<Mutex<BTreeMap<RequestId, usize>>>);
+
+/// Marks a request until dropped.
+#[derive(Debug)]
+pub(super) struct Mark {
+    all: UnderWay,
+    request: RequestId,
+}
+
+impl UnderWay {
+    /// Marks the request.
+    pub(super) fn mark(&self, request: RequestId) -> Mark {
+        *self.lock().entry(request).or_default() += 1;
+        Mark {
+            all: self.clone(),
+            request,
+        }
+    }
+
+    /// Whether something is under way with it.
+    pub(super) fn contains(&self, request: &RequestId) -> bool {
+        self.lock().contains_key(request)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<RequestId, usize>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Mark {
+    fn drop(&mut self) {
+        let mut all = self.all.lock();
+        if let Some(count) = all.get_mut(&self.request) {
+            *count -= 1;
+            if *count == 0 {
+                all.remove(&self.request);
+            }
+        }
+    }
+}
+
+/// A change that is under way with a container of ours.
+#[derive(Debug)]
+pub struct Changing {
+    mark: Option<Mark>,
+    container: Arc<Container>,
+}
+
+impl Manager {
+    /// Marks a container as being changed by us; end it with [`Self::changed_by_us`].
+    pub fn changing(&self, container: &Arc<Container>) -> Changing {
+        let mark = container
+            .request
+            .map(|request| self.under_way.mark(request));
+        Changing {
+            mark,
+            container: Arc::clone(container),
+        }
+    }
+
+    /// The engine has answered and the lists show it: what follows for the state is committed.
+    pub async fn changed_by_us(&self, changing: Changing) {
+        let Changing { mark, container } = changing;
+        drop(mark);
+        self.changed(container.id).await;
+    }
+
+    /// Before a start: a container that had ended claims its resources again, on its node.
+    pub async fn claim_for_start(
+        &self,
+        container: &Container,
+        caller: &Caller,
+    ) -> Result<(), Error> {
+        let Some(request) = container.request else {
+            return Ok(());
+        };
+        let claiming = self
+            .cluster()
+            .placement(request)
+            .is_none_or(|placement| placement.claiming);
+        if claiming {
+            return Ok(());
+        }
+        self.commit_for(
+            request,
+            caller.clone(),
+            Command::Reclaim {
+                request,
+                running: false,
+            },
+        )
+        .await
+        .map(drop)
+    }
+
+    /// Before an update: the node must have room for what the container will claim.
+    pub async fn claim_for_update(
+        &self,
+        container: &Container,
+        claim: Resources,
+        caller: &Caller,
+    ) -> Result<(), Error> {
+        let Some(request) = container.request else {
+            return Ok(());
+        };
+        match self
+            .commit_for(
+                request,
+                caller.clone(),
+                Command::SetClaim { request, claim },
+            )
+            .await
+        {
+            Ok(_) | Err(Error::Refused(Refusal::NoSuchPlacement { .. })) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// What the container claims now.
+    pub fn claim_of(&self, container: &Container) -> Resources {
+        let promised = container
+            .request
+            .and_then(|request| self.cluster().placement(request).map(|p| p.claim));
+        promised
+            .or(container.details.map(|details| details.claim))
+            .unwrap_or(Resources::ZERO)
+    }
+
+    /// Before a rename: holds the new name.
+    pub async fn begin_rename(
+        &self,
+        container: &Container,
+        new_name: &str,
+        caller: &Caller,
+    ) -> Result<(), Error> {
+        self.name_is_free(new_name, Some(container)).await?;
+        let Some(request) = container
+            .request
+            .filter(|request| self.cluster().placement(*request).is_some())
+        else {
+            return Ok(());
+        };
+        let new_name = new_name.to_owned();
+        match self
+            .commit_for(
+                request,
+                caller.clone(),
+                Command::BeginRename {
+                    request,
+                    new_name: new_name.clone(),
+                },
+            )
+            .await
+        {
+            Err(Error::Refused(Refusal::NameTaken { container, .. })) => Err(Error::NameInUse {
+                name: new_name,
+                holder: container,
+            }),
+            other => other.map(drop),
+        }
+    }
+
+    /// After a rename: lets go of one of the names.
+    pub async fn end_rename(&self, container: &Container, renamed: bool) {
+        if let Some(request) = container
+            .request
+            .filter(|request| self.cluster().placement(*request).is_some())
+        {
+            let keep = if renamed { Keep::New } else { Keep::Old };
+            self.log_failure(self.commit(Command::EndRename { request, keep }).await);
+        }
+    }
+
+    /// After a removal: the name and all else that it held are free.
+    pub async fn removed(&self, container: &Container, caller: &Caller) -> Result<(), Error> {
+        let Some(request) = container.request else {
+            return Ok(());
+        };
+        match self
+            .commit_for(request, caller.clone(), Command::Remove { request })
+            .await
+        {
+            Ok(_)
+            | Err(Error::Refused(Refusal::NoSuchPlacement { .. } | Refusal::Tombstoned { .. })) => {
+                Ok(())
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// An engine said that it removed the container with this id, as part of a prune.
+    pub async fn observed_removal(&self, host: &Host, id: &str) {
+        let Ok(id) = id.parse() else { return };
+        if let Some(container) = self.fleet.inventory.remove(&id)
+            && container.host.id == host.tag.id
+        {
+            self.log_failure(self.removed(&container, &Caller::manager(self.me)).await);
+        }
+    }
+
+    /// Fails if a container other than `except` has the name. A holder is asked for at its engine first:
+    /// it may have gone a moment ago.
+    pub(super) async fn name_is_free(
+        &self,
+        name: &str,
+        except: Option<&Container>,
+    ) -> Result<(), Error> {
+        for holder in self.fleet.inventory.named(name) {
+            if except.is_some_and(|except| except.id == holder.id) {
+                continue;
+            }
+            if self.still_exists(&holder).await {
+                return Err(Error::NameInUse {
+                    name: name.to_owned(),
+                    holder: Some(holder.id),
+                });
+            }
+        }
+        loop {
+            let cluster = self.cluster();
+            let Some(placement) = cluster.placement_named(Realm::DEFAULT, name) else {
+                return Ok(());
+            };
+            if except.and_then(|except| except.request) == Some(placement.request) {
+                return Ok(());
+            }
+            let Some(container) = placement.container else {
+                // It is being made: whoever comes second waits to learn what it becomes.
+                let request = placement.request;
+                self.until_bound_or_released(request).await;
+                if self
+                    .cluster()
+                    .placement(request)
+                    .is_some_and(|placement| placement.container.is_none())
+                {
+                    return Err(Error::NameInUse {
+                        name: name.to_owned(),
+                        holder: None,
+                    });
+                }
+                continue;
+            };
+            let known = self.fleet.inventory.get(&container);
+            let exists = match &known {
+                Some(known) => self.still_exists(known).await,
+                None => self
+                    .fleet
+                    .host(&placement.node)
+                    .is_some_and(|host| !host.is_up()),
+            };
+            if exists {
+                return Err(Error::NameInUse {
+                    name: name.to_owned(),
+                    holder: Some(container),
+                });
+            }
+            self.commit(Command::Remove {
+                request: placement.request,
+            })
+            .await?;
+        }
+    }
+}
+
+impl Manager {
+    /// Asks a container's engine whether it is still there. One on a node that cannot be asked is.
+    async fn still_exists(&self, container: &Container) -> bool {
+        let Some(host) = self.fleet.host(&container.host.id) else {
+            return false;
+        };
+        let call = crate::engine::EngineCall::get(format!("/containers/{}/json", container.id));
+        match host.call(call).await {
+            Ok(reply) if reply.status == http::StatusCode::NOT_FOUND => {
+                if let Some(gone) = self.fleet.inventory.remove(&container.id) {
+                    self.log_failure(self.removed(&gone, &Caller::manager(self.me)).await);
+                }
+                false
+            }
+            Ok(_) | Err(_) => true,
+        }
+    }
+
+    /// Waits until a reservation has become a container or was given up, at most for as long as a create
+    /// may take.
+    pub(super) async fn until_bound_or_released(&self, request: RequestId) {
+        let mut applied = self.store.watch();
+        let settled = async {
+            while self
+                .cluster()
+                .placement(request)
+                .is_some_and(|placement| placement.container.is_none())
+            {
+                if applied.changed().await.is_err() {
+                    return;
+                }
+            }
+        };
+        // Past that, whoever waits is told that the name is in use, without an id.
+        let _ = tokio::time::timeout(super::create::CREATE_TIMEOUT, settled).await;
+    }
+}

@@ -1,0 +1,131 @@
+//! The leader's work: observe, decide, commit, act. Only this module proposes commands.
+//!
+//! A request that needs a promise is decided by the pure core (`scheduler`, `state`), committed to the store, and only
+//! then acted on with one engine call. What engines report about containers of ours is committed by
+//! the observer.
+//!
+//! **Invariant**: no engine is asked to make, rename or start a container before the promise is committed.
+
+mod create;
+mod error;
+mod judge;
+mod lifecycle;
+mod names;
+mod observe;
+mod placing;
+mod pool;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use raft_store::{MemberId, Options, Store, Volatile};
+
+use crate::clock;
+use crate::engine::Fleet;
+use crate::model::{Caller, ClusterId, ManagerId, RequestId};
+use crate::state::{self, Change, Cluster, Command, Envelope};
+
+pub use create::{CreateOrder, Created};
+pub use error::Error;
+pub use pool::Member;
+
+/// A command that has not been committed by then is given up on.
+const COMMIT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How the cluster is run.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The cluster's id: the same after a restart.
+    pub cluster: ClusterId,
+    /// The cluster's name.
+    pub cluster_name: String,
+    /// Whether container names are shown as `/node/name`.
+    pub prefix_names: bool,
+}
+
+/// One manager: the leader, as long as there is only one.
+#[derive(Debug)]
+pub struct Manager {
+    store: Store<Cluster>,
+    fleet: Arc<Fleet>,
+    me: ManagerId,
+    settings: Settings,
+    under_way: lifecycle::UnderWay,
+}
+
+impl Manager {
+    /// A manager with a store of its own, in memory: what was promised before is found again on the
+    /// engines.
+    pub async fn found(settings: Settings, fleet: Arc<Fleet>) -> Result<Arc<Self>, Error> {
+        let me = ManagerId::from_bytes(clock::random_bytes());
+        let member = MemberId(*me.as_bytes());
+        let store = Store::open(
+            member,
+            Cluster::new(),
+            Volatile,
+            Options::new(clock::instant),
+        )
+        .map_err(Error::Store)?;
+        let manager = Self {
+            store,
+            fleet,
+            me,
+            settings: settings.clone(),
+            under_way: lifecycle::UnderWay::default(),
+        };
+        manager
+            .commit(Command::Found {
+                cluster: settings.cluster,
+                settings: state::Settings {
+                    name: settings.cluster_name,
+                    random_ports: state::RandomPorts::default(),
+                },
+            })
+            .await?;
+        Ok(Arc::new(manager))
+    }
+
+    /// The cluster as last committed.
+    pub fn cluster(&self) -> Arc<Cluster> {
+        self.store.view()
+    }
+
+    /// Resolves when the store can no longer be trusted, with the reason.
+    pub async fn failed(&self) -> String {
+        self.store.ended().await.to_string()
+    }
+
+    /// Ends the store.
+    pub async fn shut_down(&self) {
+        self.store.shutdown().await;
+    }
+
+    /// Commits a command of the manager's own.
+    async fn commit(&self, command: Command) -> Result<Change, Error> {
+        let request = RequestId::from_bytes(clock::random_bytes());
+        self.commit_for(request, Caller::manager(self.me), command)
+            .await
+    }
+
+    /// Commits a command that belongs to a client's request.
+    async fn commit_for(
+        &self,
+        request: RequestId,
+        caller: Caller,
+        command: Command,
+    ) -> Result<Change, Error> {
+        let envelope = Envelope::new(request, caller, clock::now(), command);
+        let applied = self
+            .store
+            .propose(
+                *request.as_bytes(),
+                envelope.encode(),
+                clock::deadline(COMMIT_TIMEOUT),
+            )
+            .await
+            .map_err(Error::Commit)?;
+        state::read_outcome(&applied.outcome)
+            .map_err(Error::Outcome)?
+            .map_err(Error::Refused)
+    }
+}

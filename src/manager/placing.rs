@@ -1,0 +1,255 @@
+//! Puts before the scheduler what it decides on: the request in the cluster's terms, and each node as it is
+//! promised and observed right now.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use api_compat::create::{Create, HostPort, Wanted};
+
+use super::{CreateOrder, Error, Manager};
+use crate::engine::{Found, Host, Verdict};
+use crate::model::{
+    NodeId, Platform, PortClaim, PortOrigin, Protocol, PublishedPort, Realm, Resources,
+};
+use crate::scheduler::{self, Candidate, Pin, Refusal, Request, TakenPort};
+use crate::state::Cluster;
+
+/// Where a container goes, and the host ports it holds there.
+#[derive(Debug)]
+pub(super) struct Choice {
+    /// The node.
+    pub(super) node: NodeId,
+    /// Ports with numbers, free on that node.
+    pub(super) ports: Vec<PortClaim>,
+}
+
+impl Manager {
+    /// Chooses a node for the order; nodes in `not_on` are left out.
+    pub(super) fn place(
+        &self,
+        order: &CreateOrder<'_>,
+        not_on: &BTreeSet<NodeId>,
+    ) -> Result<Choice, Error> {
+        let cluster = self.cluster();
+        let ports = port_claims(&order.wanted.host_ports);
+        let mut request = Request {
+            claim: claim(order.wanted),
+            ports: ports.iter().map(|claim| claim.port).collect(),
+            image: order.wanted.image.to_string(),
+            bring_image: false,
+            platform: platform(order.query.text("platform")),
+            pins: self.pins(order.wanted, &cluster)?,
+        };
+        let candidates = self.candidates(&request, &cluster, not_on);
+        match scheduler::place(&request, &candidates) {
+            Ok(chosen) => Ok(Choice {
+                node: chosen.node,
+                ports,
+            }),
+            Err(refusal) if request.ports.is_empty() => Err(self.refused(refusal, order)),
+            // An engine creates a container whose port is taken, and refuses to start it while it is: compose makes a
+            // container's successor before it stops the container. So a port parts containers, but forbids none.
+            Err(_) => {
+                request.ports.clear();
+                scheduler::place(&request, &candidates)
+                    .map(|chosen| Choice {
+                        node: chosen.node,
+                        ports: Vec::new(),
+                    })
+                    .map_err(|refusal| self.refused(refusal, order))
+            }
+        }
+    }
+
+    fn refused(&self, refusal: Refusal, order: &CreateOrder<'_>) -> Error {
+        match refusal {
+            Refusal::NoImage { .. } => Error::NoImage {
+                image: order.wanted.image.to_string(),
+            },
+            other => Error::NoNode(other),
+        }
+    }
+
+    fn candidates(
+        &self,
+        request: &Request,
+        cluster: &Cluster,
+        not_on: &BTreeSet<NodeId>,
+    ) -> Vec<Candidate> {
+        let hosts = self.fleet.hosts();
+        cluster
+            .nodes()
+            .filter(|node| !not_on.contains(&node.id))
+            .filter_map(|node| hosts.get(&node.id).map(|host| (node, host)))
+            .map(|(node, host)| {
+                let (containers, _, _, unmanaged) = self.fleet.inventory.counts(&node.id);
+                let health = host.health();
+                Candidate {
+                    node: node.id,
+                    name: node.name.clone(),
+                    // What this manager sees counts before it is committed: the loss of a node is not waited for.
+                    verdict: match health.verdict {
+                        Verdict::Down => crate::model::Verdict::Down {
+                            reason: health.reason,
+                        },
+                        Verdict::Ready | Verdict::Suspect => node.verdict.clone(),
+                    },
+                    suspect: health.verdict == Verdict::Suspect,
+                    availability: node.availability,
+                    counted: host.is_counted(),
+                    platform: node.engine.as_ref().map(|engine| engine.platform.clone()),
+                    capacity: node.capacity(),
+                    claimed: cluster.totals(node.id).claimed,
+                    unmanaged,
+                    containers: u32::try_from(containers).unwrap_or(u32::MAX),
+                    has_image: host.images().find(&request.image).is_some(),
+                    taken: taken(request, cluster, node.id),
+                }
+            })
+            .collect()
+    }
+
+    /// What ties the container to nodes: other containers, volumes and networks that are only there.
+    fn pins(&self, wanted: &Create<'_>, cluster: &Cluster) -> Result<Vec<Pin>, Error> {
+        let mut pins = Vec::new();
+        for need in &wanted.needs {
+            // What does not exist is refused by the engine, in its words.
+            if let Found::One(container) = self.fleet.inventory.find(&need.container) {
+                let node = &container.host;
+                pins.push(Pin {
+                    nodes: BTreeSet::from([node.id]),
+                    why: format!("container {}, which is on {}", need.container, node.name),
+                });
+            }
+        }
+        for volume in &wanted.volumes {
+            let promised = cluster
+                .volume(Realm::DEFAULT, &volume.name)
+                .map(|held| held.node);
+            let holders = self.holders(|host| host.has_volume(&volume.name));
+            pins.extend(pin("volume", &volume.name, promised, &holders)?);
+        }
+        for network in &wanted.networks {
+            let holders = self.holders(|host| host.has_network(network));
+            // Several nodes have built-in networks and ones of the same name: any of them will do.
+            if !holders.is_empty() && holders.len() < self.fleet.hosts().len() {
+                pins.push(Pin {
+                    nodes: holders.iter().map(|host| host.tag.id).collect(),
+                    why: format!("network {network}, which is on {}", node_names(&holders)),
+                });
+            }
+        }
+        Ok(pins)
+    }
+
+    fn holders(&self, has: impl Fn(&Host) -> bool) -> Vec<Arc<Host>> {
+        self.fleet
+            .by_name()
+            .into_iter()
+            .filter(|host| has(host))
+            .collect()
+    }
+}
+
+/// A volume is on one node; a container that mounts it goes there.
+fn pin(
+    kind: &str,
+    name: &str,
+    promised: Option<NodeId>,
+    holders: &[Arc<Host>],
+) -> Result<Option<Pin>, Error> {
+    match (promised, holders) {
+        (Some(node), _) => {
+            let why = holders.iter().find(|host| host.tag.id == node).map_or_else(
+                || format!("{kind} {name}"),
+                |host| format!("{kind} {name}, which is on {}", host.tag.name),
+            );
+            Ok(Some(Pin {
+                nodes: BTreeSet::from([node]),
+                why,
+            }))
+        }
+        (None, []) => Ok(None),
+        (None, [one]) => Ok(Some(Pin {
+            nodes: BTreeSet::from([one.tag.id]),
+            why: format!("{kind} {name}, which is on {}", one.tag.name),
+        })),
+        (None, several) => Err(Error::Impossible(format!(
+            "{kind} {name} exists on {}, and each has different data: remove or rename all but one on those nodes",
+            node_names(several)
+        ))),
+    }
+}
+
+fn node_names(hosts: &[Arc<Host>]) -> String {
+    let names: Vec<_> = hosts.iter().map(|host| host.tag.name.as_str()).collect();
+    names.join(", ")
+}
+
+/// CPU and memory that the container asks for.
+pub(super) fn claim(wanted: &Create<'_>) -> Resources {
+    Resources {
+        cpu_nanos: wanted.claim.cpu_nanos,
+        memory_bytes: wanted.claim.memory_bytes,
+    }
+}
+
+/// The host ports whose numbers the user gave. Ranges and random ports are the engine's to choose, when the container
+/// starts.
+fn port_claims(wanted: &[HostPort<'_>]) -> Vec<PortClaim> {
+    wanted
+        .iter()
+        .filter_map(|wish| {
+            let Wanted::Number(number) = wish.wanted else {
+                return None;
+            };
+            let address: Option<IpAddr> = wish.address.parse().ok();
+            Some(PortClaim {
+                port: PublishedPort {
+                    protocol: protocol(&wish.protocol)?,
+                    address: address.filter(|address| !address.is_unspecified()),
+                    number,
+                },
+                container_port: wish.private,
+                origin: PortOrigin::Asked,
+                group: None,
+            })
+        })
+        .collect()
+}
+
+fn protocol(text: &str) -> Option<Protocol> {
+    match text {
+        "tcp" => Some(Protocol::Tcp),
+        "udp" => Some(Protocol::Udp),
+        "sctp" => Some(Protocol::Sctp),
+        _ => None,
+    }
+}
+
+/// `linux/amd64`, as `--platform` gives it; less than that is no wish that nodes could be told apart by.
+fn platform(text: &str) -> Option<Platform> {
+    let mut parts = text.split('/');
+    Some(Platform {
+        os: parts.next()?.to_owned(),
+        arch: parts.next()?.to_owned(),
+    })
+}
+
+/// Of the ports that the request asks for, those that placements hold on the node.
+fn taken(request: &Request, cluster: &Cluster, node: NodeId) -> Vec<TakenPort> {
+    request
+        .ports
+        .iter()
+        .filter_map(|port| {
+            let holder = cluster.ports().holder_on(node, port)?;
+            let placement = cluster.placement(holder.request);
+            let by = placement.map_or_else(
+                || holder.request.to_string(),
+                |placement| placement.name.clone(),
+            );
+            Some(TakenPort { port: *port, by })
+        })
+        .collect()
+}

@@ -1,0 +1,80 @@
+//! `POST /containers/create`: reads what placing needs, has the manager place it, and answers as the
+//! chosen node's engine did.
+
+use api_compat::create::{Body, check_content_type, check_name};
+use api_compat::error::ApiError;
+use api_compat::json_edit::{Edit, quote};
+use http::header::CONTENT_LENGTH;
+use http::header::CONTENT_TYPE;
+use http::{HeaderValue, StatusCode};
+
+use super::super::Proxy;
+use super::super::exchange::Exchange;
+use super::super::reply::{self, Outcome, from_manager};
+use crate::engine::full;
+use crate::manager::CreateOrder;
+
+/// Creates a container somewhere.
+pub(super) async fn create(proxy: &Proxy, mut exchange: Exchange) -> Outcome {
+    let content_type = exchange
+        .headers()
+        .get(CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok())
+        .map(str::to_owned);
+    let mut query = exchange.query()?;
+    let bytes = exchange.read_body().await?;
+    check_content_type(content_type.as_deref(), !bytes.is_empty())?;
+    let name = query
+        .text("name")
+        .strip_prefix('/')
+        .unwrap_or(query.text("name"))
+        .to_owned();
+    let body = Body::parse(&bytes)?;
+    let wanted = body.read()?;
+    if !name.is_empty() {
+        check_name(&name)?;
+    }
+    query.remove("name");
+    let sees_one_node = wanted.mounts_engine_socket() && proxy.fleet.hosts().len() > 1;
+    let order = CreateOrder {
+        name: (!name.is_empty()).then_some(name),
+        wanted: &wanted,
+        body: &bytes,
+        query,
+        version: exchange.version,
+        caller: exchange.peer.caller.clone(),
+    };
+    let created = proxy.manager.create(order).await.map_err(from_manager)?;
+    let mut reply = reply::passed_on(created.reply.clone());
+    if sees_one_node && reply.status() == StatusCode::CREATED {
+        let warning = format!(
+            "this container is given the engine socket of node {} and sees that node only: to work with the whole pool, \
+             set DOCKER_HOST to the pool's address in it instead",
+            created.node
+        );
+        let warned = with_warning(&created.reply.body, &warning)?;
+        reply
+            .headers_mut()
+            .insert(CONTENT_LENGTH, HeaderValue::from(warned.len()));
+        *reply.body_mut() = full(warned);
+    }
+    Ok(reply)
+}
+
+fn with_warning(body: &[u8], warning: &str) -> Result<Vec<u8>, ApiError> {
+    let unreadable =
+        |error| ApiError::internal(format!("the engine's answer cannot be read: {error}"));
+    let mut edit = Edit::new(body).map_err(unreadable)?;
+    let mut warnings: Vec<String> = edit
+        .root()
+        .get("Warnings")
+        .map(|list| {
+            list.elements()
+                .map(|warning| warning.as_json().to_owned())
+                .collect()
+        })
+        .unwrap_or_default();
+    warnings.push(quote(warning));
+    edit.set(&["Warnings"], &format!("[{}]", warnings.join(",")));
+    Ok(edit.finish())
+}

@@ -1,0 +1,229 @@
+//! Changes to one container: start, stop, restart, kill, pause, unpause, rename, update, remove.
+//!
+//! The engine does it and its answer goes back; before, the state promises what must be promised; after,
+//! our lists show the change before the answer leaves.
+
+use std::sync::Arc;
+
+use api_compat::claim::Claim;
+use api_compat::create::check_name;
+use api_compat::error::ApiError;
+use api_compat::json_view::View;
+use api_compat::route::Operation;
+use http::StatusCode;
+
+use super::super::Proxy;
+use super::super::exchange::Exchange;
+use super::super::forward::{forward, with_query};
+use super::super::reply::{self, Outcome, Reply, from_manager};
+use super::in_the_clients_words;
+use crate::engine::{Container, Host, full};
+use crate::model::Resources;
+
+/// Changes a container.
+pub(super) async fn change(proxy: &Proxy, exchange: Exchange) -> Outcome {
+    let (host, container) = proxy.container(exchange.name())?;
+    match exchange.route.operation {
+        Operation::ContainerRemove => remove(proxy, exchange, host, container).await,
+        Operation::ContainerRename => rename(proxy, exchange, host, container).await,
+        Operation::ContainerUpdate => update(proxy, exchange, host, container).await,
+        Operation::ContainerStart => {
+            proxy
+                .manager
+                .claim_for_start(&container, &exchange.peer.caller)
+                .await
+                .map_err(from_manager)?;
+            settle(proxy, exchange, host, container, Some("start")).await
+        }
+        Operation::ContainerStop => settle(proxy, exchange, host, container, Some("stop")).await,
+        Operation::ContainerRestart => {
+            proxy
+                .manager
+                .claim_for_start(&container, &exchange.peer.caller)
+                .await
+                .map_err(from_manager)?;
+            settle(proxy, exchange, host, container, Some("restart")).await
+        }
+        Operation::ContainerPause => settle(proxy, exchange, host, container, Some("pause")).await,
+        Operation::ContainerUnpause => {
+            settle(proxy, exchange, host, container, Some("unpause")).await
+        }
+        _ => settle(proxy, exchange, host, container, None).await,
+    }
+}
+
+/// Passes the request on; `last` is the last event that it causes when it succeeds.
+async fn settle(
+    proxy: &Proxy,
+    exchange: Exchange,
+    host: Arc<Host>,
+    container: Arc<Container>,
+    last: Option<&'static str>,
+) -> Outcome {
+    let changing = proxy.manager.changing(&container);
+    let change = host.change(container.id).await;
+    let reply = pass(&host, exchange, &container).await;
+    match reply.as_ref().map(Reply::status) {
+        Ok(StatusCode::NOT_MODIFIED) => drop(change),
+        Ok(status) if status.is_success() => change.settle(last).await,
+        // A start that failed has left its mark too.
+        _ => change.settle(None).await,
+    }
+    proxy.manager.changed_by_us(changing).await;
+    reply
+}
+
+/// The engine's answer; a refusal says the container's name as the client wrote it.
+async fn pass(host: &Arc<Host>, exchange: Exchange, container: &Container) -> Outcome {
+    let reference = exchange.name().to_owned();
+    let id = container.id.to_string();
+    let target = with_query(
+        exchange.route.operation.target(&[&id]),
+        exchange.raw_query(),
+    );
+    let reply = forward(host, &target, exchange).await?;
+    if !reply.status().is_client_error() && !reply.status().is_server_error() {
+        return Ok(reply);
+    }
+    reworded(reply, &id, &reference).await
+}
+
+async fn reworded(reply: Reply, id: &str, reference: &str) -> Outcome {
+    let error = reply::read_error(reply).await?;
+    if error.status == StatusCode::NOT_FOUND && error.message == format!("No such container: {id}")
+    {
+        return Err(ApiError::not_found(format!(
+            "No such container: {reference}"
+        )));
+    }
+    Err(in_the_clients_words(error, id, reference))
+}
+
+async fn remove(
+    proxy: &Proxy,
+    exchange: Exchange,
+    host: Arc<Host>,
+    container: Arc<Container>,
+) -> Outcome {
+    let caller = exchange.peer.caller.clone();
+    if !host.is_up() && exchange.query()?.bool("force") && container.request.is_some() {
+        // The engine removes it when it is back; until then nothing shows it and its name is free.
+        proxy
+            .manager
+            .removed(&container, &caller)
+            .await
+            .map_err(from_manager)?;
+        proxy.fleet.inventory.remove(&container.id);
+        return Ok(reply::status(StatusCode::NO_CONTENT));
+    }
+    let changing = proxy.manager.changing(&container);
+    let change = host.change(container.id).await;
+    let reply = pass(&host, exchange, &container).await;
+    let gone = match &reply {
+        Ok(reply) => reply.status().is_success(),
+        Err(error) => error.status == StatusCode::NOT_FOUND,
+    };
+    if gone {
+        change.removed().await;
+        proxy
+            .manager
+            .removed(&container, &caller)
+            .await
+            .map_err(from_manager)?;
+        return reply;
+    }
+    change.settle(None).await;
+    proxy.manager.changed_by_us(changing).await;
+    reply
+}
+
+async fn rename(
+    proxy: &Proxy,
+    exchange: Exchange,
+    host: Arc<Host>,
+    container: Arc<Container>,
+) -> Outcome {
+    let query = exchange.query()?;
+    let new_name = query
+        .text("name")
+        .strip_prefix('/')
+        .unwrap_or(query.text("name"))
+        .to_owned();
+    let caller = exchange.peer.caller.clone();
+    // What makes no sense is refused by the engine, in its words.
+    let sensible =
+        check_name(&new_name).is_ok() && !container.names.iter().any(|name| **name == *new_name);
+    if sensible {
+        proxy
+            .manager
+            .begin_rename(&container, &new_name, &caller)
+            .await
+            .map_err(from_manager)?;
+    }
+    let reply = settle(
+        proxy,
+        exchange,
+        host,
+        Arc::clone(&container),
+        Some("rename"),
+    )
+    .await;
+    if sensible {
+        let renamed = reply
+            .as_ref()
+            .is_ok_and(|reply| reply.status().is_success());
+        proxy.manager.end_rename(&container, renamed).await;
+    }
+    reply
+}
+
+async fn update(
+    proxy: &Proxy,
+    mut exchange: Exchange,
+    host: Arc<Host>,
+    container: Arc<Container>,
+) -> Outcome {
+    let body = exchange.read_body().await?;
+    let caller = exchange.peer.caller.clone();
+    let before = proxy.manager.claim_of(&container);
+    if let Ok(update) = View::parse(&body) {
+        let asked = Claim::of_host_config(update);
+        let claim = Resources {
+            cpu_nanos: if asked.cpu_nanos == 0 {
+                before.cpu_nanos
+            } else {
+                asked.cpu_nanos
+            },
+            memory_bytes: if asked.memory_bytes == 0 {
+                before.memory_bytes
+            } else {
+                asked.memory_bytes
+            },
+        };
+        proxy
+            .manager
+            .claim_for_update(&container, claim, &caller)
+            .await
+            .map_err(from_manager)?;
+    }
+    *exchange.request.body_mut() = full(body);
+    let reply = settle(
+        proxy,
+        exchange,
+        host,
+        Arc::clone(&container),
+        Some("update"),
+    )
+    .await;
+    if !reply
+        .as_ref()
+        .is_ok_and(|reply| reply.status().is_success())
+    {
+        // It claims what it claimed; if that no longer fits, its engine has the last word.
+        let _ = proxy
+            .manager
+            .claim_for_update(&container, before, &caller)
+            .await;
+    }
+    reply
+}

@@ -1,0 +1,253 @@
+//! `GET /containers/json`: all nodes' containers as one list, from memory.
+//!
+//! The inventory is at most one event behind. Only `size=1` asks engines, because only they know sizes; a
+//! node that does not answer in time is shown without them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use api_compat::container_item::Head;
+use api_compat::error::ApiError;
+use api_compat::json_edit::Edit;
+use api_compat::list_filter::{Facts, ListQuery, Resolved};
+use api_compat::version::ApiVersion;
+use http::StatusCode;
+use serde::Deserialize;
+
+use super::super::exchange::Exchange;
+use super::super::reply::{self, Outcome};
+use super::super::{Proxy, fan_out};
+use crate::clock;
+use crate::engine::{Container, EngineCall, Host, Verdict};
+use crate::model::{ContainerId, NodeId};
+
+/// How long the engines may take to measure their containers.
+const SIZE_PATIENCE: Duration = Duration::from_secs(2);
+
+/// Lists containers.
+pub(super) async fn list(proxy: &Proxy, exchange: Exchange) -> Outcome {
+    let query = ListQuery::parse(&exchange.query()?)?;
+    let moment = Moment::of(proxy);
+    let shown = select(proxy, &query, &moment)?;
+    let mut missing = fan_out::Missing::default();
+    for host in moment.down.values() {
+        if let Err(error) = host.ready() {
+            missing.note(host, &error);
+        }
+    }
+    let sizes = if query.size {
+        sizes(proxy, &shown, exchange.version).await
+    } else {
+        BTreeMap::new()
+    };
+    let mut body = Vec::with_capacity(shown.len() * 1024 + 2);
+    body.push(b'[');
+    for container in &shown {
+        if body.len() > 1 {
+            body.push(b',');
+        }
+        let start = body.len();
+        moment.render(container, &mut body, exchange.version);
+        if let Some(size) = sizes.get(&container.id) {
+            let sized = with_size(&body[start..], size)?;
+            body.truncate(start);
+            body.extend_from_slice(&sized);
+        }
+    }
+    body.push(b']');
+    let mut reply = reply::json(StatusCode::OK, body);
+    missing.mark(&mut reply);
+    Ok(reply)
+}
+
+/// What all items of one reply share.
+struct Moment {
+    now: i64,
+    down: BTreeMap<NodeId, Arc<Host>>,
+    status_of_down: BTreeMap<NodeId, String>,
+}
+
+impl Moment {
+    fn of(proxy: &Proxy) -> Self {
+        let now = clock::now();
+        let hosts = proxy.fleet.hosts();
+        let mut down = BTreeMap::new();
+        let mut status_of_down = BTreeMap::new();
+        for (id, host) in hosts.iter() {
+            let health = host.health();
+            if health.verdict == Verdict::Down {
+                let age = now.duration_since(health.last_seen).as_secs().max(0);
+                status_of_down.insert(*id, format!("Host Down (last seen {age}s)"));
+                down.insert(*id, Arc::clone(host));
+            }
+        }
+        Self {
+            now: i64::try_from(now.as_nanosecond()).unwrap_or(i64::MAX),
+            down,
+            status_of_down,
+        }
+    }
+
+    /// State and status to show: what is left of a lost node is marked (api-matrix 1.7).
+    fn shown(&self, container: &Container) -> (&'static str, String) {
+        match self.status_of_down.get(&container.host.id) {
+            Some(status) if container.state.is_up() => ("dead", status.clone()),
+            Some(status) => (container.state.as_str(), status.clone()),
+            None => (container.state.as_str(), container.status_at(self.now)),
+        }
+    }
+
+    fn render(&self, container: &Container, out: &mut Vec<u8>, version: ApiVersion) {
+        let (state, status) = self.shown(container);
+        container.render(out, version, state, &status);
+    }
+}
+
+/// The containers that the query asks for, newest first.
+fn select(
+    proxy: &Proxy,
+    query: &ListQuery,
+    moment: &Moment,
+) -> Result<Vec<Arc<Container>>, ApiError> {
+    let inventory = &proxy.fleet.inventory;
+    let unfiltered = query.filters().is_empty();
+    let running = !query.shows_stopped();
+    let lost = |container: &Container| moment.down.contains_key(&container.host.id);
+    let limit = query.limit.unwrap_or(usize::MAX);
+    if unfiltered && query.limit.is_none() {
+        let mut all = inventory.list(running);
+        if running && !moment.down.is_empty() {
+            all.retain(|container| !lost(container));
+        }
+        return Ok(all);
+    }
+    if unfiltered {
+        return Ok(inventory.newest(limit, running, |container| !running || !lost(container)));
+    }
+    let resolved = resolve(proxy, query)?;
+    let mut scratch = Vec::new();
+    let mut wanted = |container: &Container| {
+        scratch.clear();
+        moment.render(container, &mut scratch, ApiVersion::MAX);
+        let Ok(head) = Head::parse(&scratch) else {
+            return false;
+        };
+        let node_id = container.host.id.to_string();
+        let facts = Facts {
+            node_name: container.host.name.as_str(),
+            node_id: &node_id,
+            is_task: false,
+            health: None,
+        };
+        query.matches(&head, &facts, &resolved)
+    };
+    // The most telling of the filters narrows the search; all of them are checked on what is left.
+    let candidates = if let Some(ids) = by_id(proxy, query) {
+        ids
+    } else if let Some(label) = query.labels().next() {
+        let (key, value) = label
+            .split_once('=')
+            .map_or((label, None), |(key, value)| (key, Some(value)));
+        inventory.labelled(key, value)
+    } else {
+        return Ok(inventory.newest(limit, running, wanted));
+    };
+    Ok(candidates
+        .into_iter()
+        .filter(|container| wanted(container))
+        .take(limit)
+        .collect())
+}
+
+/// The containers that an `id` filter of full ids names.
+fn by_id(proxy: &Proxy, query: &ListQuery) -> Option<Vec<Arc<Container>>> {
+    let ids: Vec<ContainerId> = query
+        .ids()
+        .map(|id| id.parse().ok())
+        .collect::<Option<_>>()?;
+    if ids.is_empty() {
+        return None;
+    }
+    let mut found: Vec<_> = ids
+        .iter()
+        .filter_map(|id| proxy.fleet.inventory.get(id))
+        .collect();
+    found.sort_by_key(|container| (std::cmp::Reverse(container.created_nanos), container.id));
+    found.dedup_by_key(|container| container.id);
+    Some(found)
+}
+
+/// Looks up what the filters name.
+fn resolve(proxy: &Proxy, query: &ListQuery) -> Result<Resolved, ApiError> {
+    let place = |reference: Option<&str>| {
+        let Some(reference) = reference else {
+            return Ok(None);
+        };
+        let (_, container) = proxy.container(reference)?;
+        let mut item = Vec::new();
+        container.render(&mut item, ApiVersion::MAX, "", "");
+        let head = Head::parse(&item).map_err(|error| ApiError::internal(error.to_string()))?;
+        Ok::<_, ApiError>(Some(head.order().into_owned()))
+    };
+    let mut images = BTreeSet::new();
+    for host in proxy.fleet.hosts().values() {
+        let known = host.images();
+        images.extend(
+            query
+                .ancestors()
+                .filter_map(|name| known.find(name))
+                .map(|image| image.id.clone()),
+        );
+    }
+    Ok(Resolved {
+        images,
+        before: place(query.before())?,
+        since: place(query.since())?,
+    })
+}
+
+/// What an engine adds to an item when it is asked for sizes.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Size {
+    id: String,
+    #[serde(default)]
+    size_rw: Option<i64>,
+    #[serde(default)]
+    size_root_fs: Option<i64>,
+}
+
+async fn sizes(
+    proxy: &Proxy,
+    shown: &[Arc<Container>],
+    version: ApiVersion,
+) -> BTreeMap<ContainerId, Size> {
+    let nodes: BTreeSet<NodeId> = shown.iter().map(|container| container.host.id).collect();
+    let hosts = nodes
+        .iter()
+        .filter_map(|node| proxy.fleet.host(node))
+        .collect();
+    let call = EngineCall::get("/containers/json?all=1&size=1").at(version);
+    let parts = fan_out::ask(hosts, &call, SIZE_PATIENCE).await;
+    let mut sizes = BTreeMap::new();
+    for reply in parts.0.into_iter().filter_map(|part| part.answer.ok()) {
+        for size in serde_json::from_slice::<Vec<Size>>(&reply.body).unwrap_or_default() {
+            if let Ok(id) = size.id.parse() {
+                sizes.insert(id, size);
+            }
+        }
+    }
+    sizes
+}
+
+fn with_size(item: &[u8], size: &Size) -> Result<Vec<u8>, ApiError> {
+    let mut edit = Edit::new(item).map_err(|error| ApiError::internal(error.to_string()))?;
+    if let Some(bytes) = size.size_rw {
+        edit.set(&["SizeRw"], &bytes.to_string());
+    }
+    if let Some(bytes) = size.size_root_fs {
+        edit.set(&["SizeRootFs"], &bytes.to_string());
+    }
+    Ok(edit.finish())
+}

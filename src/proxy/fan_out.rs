@@ -1,0 +1,161 @@
+//! One question to several engines, and one answer of theirs (api-matrix 1.10).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use api_compat::error::ApiError;
+use futures_util::future::join_all;
+use http::{HeaderValue, StatusCode};
+
+use super::reply::{PARTIAL, Reply, from_engine};
+use crate::engine::{EngineCall, EngineReply, Error, Host};
+
+/// One node's answer.
+pub(crate) struct Part {
+    /// The node.
+    pub(crate) host: Arc<Host>,
+    /// What it said.
+    pub(crate) answer: Result<EngineReply, Error>,
+}
+
+/// What several engines said.
+pub(crate) struct Parts(pub(crate) Vec<Part>);
+
+/// Asks all `hosts` at once. A node that has not answered within `patience` counts as not reachable.
+pub(crate) async fn ask(hosts: Vec<Arc<Host>>, call: &EngineCall, patience: Duration) -> Parts {
+    let asked = hosts.into_iter().map(|host| {
+        let call = call.clone();
+        async move {
+            let answer = tokio::time::timeout(patience, host.call(call))
+                .await
+                .unwrap_or_else(|_| {
+                    Err(Error::Unreachable {
+                        node: host.tag.name.clone(),
+                        source: std::io::Error::new(
+                            std::io::ErrorKind::TimedOut,
+                            format!("no answer within {}s", patience.as_secs()),
+                        ),
+                    })
+                });
+            Part { host, answer }
+        }
+    });
+    Parts(join_all(asked).await)
+}
+
+impl Parts {
+    /// The good answers, if the whole counts as good: nodes that are not reachable are missing from it and named by the
+    /// second value; an object that a node does not have counts as done there.
+    pub(crate) fn merge(self) -> Result<(Vec<(Arc<Host>, EngineReply)>, Missing), ApiError> {
+        let asked = self.0.len();
+        let (mut good, mut missing, mut failed) = (Vec::new(), Missing::default(), Vec::new());
+        let mut absent = 0;
+        for Part { host, answer } in self.0 {
+            match answer {
+                Ok(reply) if reply.status.is_success() => good.push((host, reply)),
+                Ok(reply)
+                    if matches!(
+                        reply.status,
+                        StatusCode::NOT_FOUND | StatusCode::NOT_MODIFIED
+                    ) =>
+                {
+                    absent += 1;
+                    if good.is_empty() {
+                        failed.push((
+                            host,
+                            ApiError {
+                                status: reply.status,
+                                message: reply.message(),
+                            },
+                        ));
+                    }
+                }
+                Ok(reply) => failed.push((
+                    host,
+                    ApiError {
+                        status: reply.status,
+                        message: reply.message(),
+                    },
+                )),
+                Err(error @ (Error::Unreachable { .. } | Error::Down { .. })) => {
+                    missing.note(&host, &error)
+                }
+                Err(error) => failed.push((host, from_engine(error))),
+            }
+        }
+        if !good.is_empty() {
+            failed.retain(|(_, error)| {
+                error.status != StatusCode::NOT_FOUND && error.status != StatusCode::NOT_MODIFIED
+            });
+        }
+        if failed.is_empty() {
+            return if good.is_empty() && absent == 0 {
+                missing.nobody_answered()
+            } else {
+                Ok((good, missing))
+            };
+        }
+        Err(worst(failed, good.is_empty(), asked))
+    }
+}
+
+/// One error of several: the common one where all agree, else the worst status and what each node said.
+fn worst(failed: Vec<(Arc<Host>, ApiError)>, none_ok: bool, asked: usize) -> ApiError {
+    let first = &failed[0].1;
+    if none_ok && failed.iter().all(|(_, error)| error == first) {
+        return first.clone();
+    }
+    let status = failed
+        .iter()
+        .map(|(_, error)| error.status)
+        .max()
+        .unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let each: Vec<_> = failed
+        .iter()
+        .map(|(host, error)| format!("{}: {}", host.tag.name, error.message))
+        .collect();
+    ApiError {
+        status,
+        message: format!(
+            "{} of {asked} nodes failed: {}",
+            failed.len(),
+            each.join("; ")
+        ),
+    }
+}
+
+/// The nodes whose part is missing from an answer.
+#[derive(Debug, Default)]
+pub(crate) struct Missing(Vec<(String, String)>);
+
+impl Missing {
+    /// Notes that `host` is missing.
+    pub(crate) fn note(&mut self, host: &Host, error: &Error) {
+        self.0.push((host.tag.name.to_string(), error.to_string()));
+    }
+
+    /// Names the missing nodes in a header of `reply`.
+    pub(crate) fn mark(&self, reply: &mut Reply) {
+        if self.0.is_empty() {
+            return;
+        }
+        let nodes: Vec<_> = self
+            .0
+            .iter()
+            .map(|(node, _)| format!("{node}=unreachable"))
+            .collect();
+        if let Ok(value) = HeaderValue::from_str(&nodes.join(", ")) {
+            reply.headers_mut().insert(PARTIAL, value);
+        }
+    }
+
+    fn nobody_answered<T>(self) -> Result<T, ApiError> {
+        if self.0.is_empty() {
+            return Err(ApiError::unavailable(
+                "the cluster has no nodes: give the manager an engine with --engine",
+            ));
+        }
+        let reasons: Vec<_> = self.0.into_iter().map(|(_, reason)| reason).collect();
+        Err(ApiError::unavailable(reasons.join("; ")))
+    }
+}

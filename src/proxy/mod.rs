@@ -1,0 +1,345 @@
+//! Docker's API over the cluster: one file per kind of object, and what they share.
+//!
+//! A request comes from [`listen`](serve), is matched to an operation by `api_compat::route`, and goes to one handler.
+//! Handlers answer from the state and the inventory, or pass the request to the engine that has the object.
+//!
+//! **Invariant**: only this module answers clients; nothing that is not ours to change is parsed or collected.
+
+mod build;
+mod containers;
+mod elsewhere;
+mod events;
+mod exchange;
+mod exec;
+mod fan_out;
+mod forward;
+mod images;
+mod listen;
+mod networks;
+mod raw_hijack;
+mod reply;
+mod splice;
+mod system;
+mod volumes;
+
+use std::sync::Arc;
+
+use api_compat::error::{ApiError, PLAIN_CONTENT_TYPE};
+use api_compat::route::{self, BAD_REQUEST_BODY, Lookup, Match, Operation};
+use api_compat::version::ApiVersion;
+use http::header::{CONTENT_TYPE, LOCATION};
+use http::{HeaderValue, Method, Request, StatusCode};
+use http_body_util::BodyExt as _;
+use hyper::body::Incoming;
+use tracing::Instrument as _;
+
+pub use listen::{Listener, Open, SocketFile, serve};
+
+use crate::engine::{Container, Fleet, Found, Host};
+use crate::manager::Manager;
+use exchange::{Exchange, Peer};
+use reply::{Identity, Outcome, Reply};
+
+/// What the endpoint is told by its settings.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Bodies that must be read whole may have so many bytes.
+    pub max_body: usize,
+    /// What `docker info` calls the cluster.
+    pub cluster_name: String,
+    /// `Api-Version` to advertise whatever the pool could do.
+    pub advertise: Option<ApiVersion>,
+}
+
+/// A request being handled. The type is spelt out because the compiler cannot see by itself that what borrows the proxy
+/// may move between threads.
+type Handling<'a> = std::pin::Pin<Box<dyn Future<Output = Outcome> + Send + 'a>>;
+
+/// The cluster as a Docker Engine.
+#[derive(Debug)]
+pub struct Proxy {
+    manager: Arc<Manager>,
+    fleet: Arc<Fleet>,
+    settings: Settings,
+    execs: exec::Execs,
+    builders: build::Builders,
+    versions: system::Advertised,
+    open: Open,
+}
+
+impl Proxy {
+    /// An endpoint over `manager`'s cluster.
+    pub fn new(manager: Arc<Manager>, fleet: Arc<Fleet>, settings: Settings) -> Self {
+        Self {
+            manager,
+            fleet,
+            settings,
+            execs: exec::Execs::default(),
+            builders: build::Builders::default(),
+            versions: system::Advertised::default(),
+            open: Open::default(),
+        }
+    }
+
+    /// The client connections and streams that are open.
+    pub fn open(&self) -> &Open {
+        &self.open
+    }
+
+    /// Answers one request. Never fails: errors are replies.
+    pub(crate) async fn answer(&self, request: Request<Incoming>, peer: Peer) -> Reply {
+        let request = request.map(|body| body.map_err(Into::into).boxed_unsync());
+        let identity = self.identity();
+        let uri = request.uri();
+        let mut reply = match route::lookup(request.method(), uri.path(), uri.query()) {
+            Lookup::Found(route) => {
+                match ApiVersion::negotiate(route.version.as_deref(), ApiVersion::MAX) {
+                    Ok(version) => self.perform(request, route, version, peer).await,
+                    Err(unsupported) => reply::unsupported(&unsupported),
+                }
+            }
+            Lookup::Options { version } => {
+                match ApiVersion::negotiate(version.as_deref(), ApiVersion::MAX) {
+                    Ok(_) => reply::status(StatusCode::OK),
+                    Err(unsupported) => reply::unsupported(&unsupported),
+                }
+            }
+            // The engine answers these before its version middleware adds any header.
+            Lookup::NotFound => return reply::error(&ApiError::page_not_found()),
+            Lookup::Redirect(location) => return redirect(&location),
+            Lookup::Undecodable => return undecodable(),
+        };
+        if reply.status() != StatusCode::SWITCHING_PROTOCOLS {
+            identity.put_on(reply.headers_mut());
+        }
+        reply
+    }
+
+    async fn perform(
+        &self,
+        request: Request<crate::engine::Body>,
+        route: Match,
+        version: ApiVersion,
+        peer: Peer,
+    ) -> Reply {
+        let span = tracing::debug_span!(
+            "request",
+            operation = route.operation.name(),
+            object = route.name
+        );
+        let exchange = Exchange {
+            request,
+            route,
+            version,
+            peer,
+            max_body: self.settings.max_body,
+        };
+        async {
+            match self.handle(exchange).await {
+                Ok(reply) => {
+                    tracing::debug!(status = reply.status().as_u16(), "answered");
+                    reply
+                }
+                Err(error) => {
+                    tracing::debug!(
+                        status = error.status.as_u16(),
+                        error = error.message,
+                        "refused"
+                    );
+                    reply::error(&error)
+                }
+            }
+        }
+        .instrument(span)
+        .await
+    }
+
+    /// The one table of who answers what.
+    fn handle(&self, exchange: Exchange) -> Handling<'_> {
+        use Operation as O;
+        match exchange.route.operation {
+            O::Ping
+            | O::PingHead
+            | O::Version
+            | O::Info
+            | O::DiskUsage
+            | O::Auth
+            | O::DistributionInspect => Box::pin(system::handle(self, exchange)),
+            O::Events => Box::pin(events::handle(self, exchange)),
+            O::ContainerList
+            | O::ContainerCreate
+            | O::ContainerPrune
+            | O::ContainerInspect
+            | O::ContainerTop
+            | O::ContainerLogs
+            | O::ContainerChanges
+            | O::ContainerExport
+            | O::ContainerStats
+            | O::ContainerAttachWebsocket
+            | O::ContainerStatPath
+            | O::ContainerArchive
+            | O::ContainerExtract
+            | O::ContainerStart
+            | O::ContainerStop
+            | O::ContainerRestart
+            | O::ContainerKill
+            | O::ContainerPause
+            | O::ContainerUnpause
+            | O::ContainerWait
+            | O::ContainerResize
+            | O::ContainerAttach
+            | O::ContainerRename
+            | O::ContainerUpdate
+            | O::ContainerRemove
+            | O::CheckpointDelete
+            | O::CheckpointList
+            | O::CheckpointCreate
+            | O::Commit => Box::pin(containers::handle(self, exchange)),
+            O::ExecCreate | O::ExecStart | O::ExecResize | O::ExecInspect => {
+                Box::pin(exec::handle(self, exchange))
+            }
+            O::ImageList
+            | O::ImageSearch
+            | O::ImageSaveMany
+            | O::ImageSave
+            | O::ImageHistory
+            | O::ImageInspect
+            | O::ImageLoad
+            | O::ImageCreate
+            | O::ImagePush
+            | O::ImageTag
+            | O::ImagePrune
+            | O::ImageRemove => Box::pin(images::handle(self, exchange)),
+            O::Build | O::BuildPrune | O::BuildCancel | O::Session | O::Grpc => {
+                Box::pin(build::handle(self, exchange))
+            }
+            O::NetworkList
+            | O::NetworkInspect
+            | O::NetworkCreate
+            | O::NetworkConnect
+            | O::NetworkDisconnect
+            | O::NetworkPrune
+            | O::NetworkRemove => Box::pin(networks::handle(self, exchange)),
+            O::VolumeList
+            | O::VolumeInspect
+            | O::VolumeCreate
+            | O::VolumePrune
+            | O::VolumeUpdate
+            | O::VolumeRemove => Box::pin(volumes::handle(self, exchange)),
+            O::DebugVars
+            | O::DebugProfiles
+            | O::PluginList
+            | O::PluginInspect
+            | O::PluginPrivileges
+            | O::PluginRemove
+            | O::PluginEnable
+            | O::PluginDisable
+            | O::PluginPull
+            | O::PluginPush
+            | O::PluginUpgrade
+            | O::PluginSet
+            | O::PluginCreate
+            | O::SwarmInspect
+            | O::SwarmInit
+            | O::SwarmJoin
+            | O::SwarmLeave
+            | O::SwarmUpdate
+            | O::SwarmUnlockKey
+            | O::SwarmUnlock
+            | O::ServiceList
+            | O::ServiceInspect
+            | O::ServiceCreate
+            | O::ServiceUpdate
+            | O::ServiceRemove
+            | O::ServiceLogs
+            | O::NodeList
+            | O::NodeInspect
+            | O::NodeUpdate
+            | O::NodeRemove
+            | O::TaskList
+            | O::TaskInspect
+            | O::TaskLogs
+            | O::SecretList
+            | O::SecretInspect
+            | O::SecretCreate
+            | O::SecretUpdate
+            | O::SecretRemove
+            | O::ConfigList
+            | O::ConfigInspect
+            | O::ConfigCreate
+            | O::ConfigUpdate
+            | O::ConfigRemove => Box::pin(elsewhere::handle(self, exchange)),
+        }
+    }
+
+    /// What the headers of this moment's replies say.
+    fn identity(&self) -> Identity {
+        system::identity(self)
+    }
+
+    /// The container that `reference` means, and its node (api-matrix 1.5).
+    pub(crate) fn container(
+        &self,
+        reference: &str,
+    ) -> Result<(Arc<Host>, Arc<Container>), ApiError> {
+        let container = match self.fleet.inventory.find(reference) {
+            Found::One(container) => container,
+            Found::None => {
+                return Err(ApiError::not_found(format!(
+                    "No such container: {reference}"
+                )));
+            }
+            Found::SamePrefix => {
+                return Err(ApiError::bad_parameter(format!(
+                    "multiple IDs found with provided prefix: {reference}"
+                )));
+            }
+            Found::SameName(twins) => return Err(same_name(reference, &twins)),
+        };
+        let host = self.fleet.host(&container.host.id).ok_or_else(|| {
+            ApiError::unavailable(format!("node {} has left the cluster", container.host.name))
+        })?;
+        Ok((host, container))
+    }
+
+    /// The node on which an exec instance lives.
+    pub(crate) async fn exec_host(&self, id: &str) -> Result<Arc<Host>, ApiError> {
+        exec::host(self, id).await
+    }
+}
+
+fn same_name(name: &str, twins: &[Arc<Container>]) -> ApiError {
+    let mut nodes: Vec<_> = twins.iter().map(|twin| twin.host.name.as_str()).collect();
+    nodes.sort_unstable();
+    let qualified: Vec<_> = nodes.iter().map(|node| format!("{node}/{name}")).collect();
+    ApiError::bad_parameter(format!(
+        "container name {name} exists on {}: use {} or an ID",
+        nodes.join(" and "),
+        qualified.join(", ")
+    ))
+}
+
+fn redirect(location: &str) -> Reply {
+    let mut reply = reply::status(StatusCode::MOVED_PERMANENTLY);
+    if let Ok(location) = HeaderValue::from_str(location) {
+        reply.headers_mut().insert(LOCATION, location);
+    }
+    reply
+}
+
+fn undecodable() -> Reply {
+    let mut reply = reply::status(StatusCode::BAD_REQUEST);
+    *reply.body_mut() = crate::engine::full(BAD_REQUEST_BODY);
+    reply
+        .headers_mut()
+        .insert(CONTENT_TYPE, HeaderValue::from_static(PLAIN_CONTENT_TYPE));
+    reply
+        .headers_mut()
+        .insert(http::header::CONNECTION, HeaderValue::from_static("close"));
+    reply
+}
+
+/// Whether a reply to this method carries a body.
+pub(crate) fn has_no_body(method: &Method) -> bool {
+    method == Method::HEAD
+}

@@ -1,0 +1,535 @@
+//! `/_ping`, `/version`, `/info`, `/system/df`, `/auth`, `/distribution/…`: the pool as one engine, and what any engine
+//! can answer for all.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use api_compat::disk_usage::{self, Usage};
+use api_compat::error::{ApiError, PLAIN_CONTENT_TYPE};
+use api_compat::info::{self, NodeDetails, NodeRow, Pool};
+use api_compat::json_edit::{Edit, quote};
+use api_compat::json_view::View;
+use api_compat::route::Operation;
+use api_compat::version::ApiVersion;
+use http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, PRAGMA};
+use http::{HeaderName, HeaderValue, Request, StatusCode};
+
+use super::exchange::Exchange;
+use super::forward::{forward, with_query};
+use super::reply::{self, Identity, Outcome, Reply, from_engine};
+use super::{Proxy, fan_out};
+use crate::clock;
+use crate::engine::{Container, EngineCall, Host, Verdict, full};
+
+/// What we call ourselves beside the engine that we pass for.
+const OURSELVES: &str = concat!("Flotilla ", env!("CARGO_PKG_VERSION"));
+/// The engine version that an empty pool passes for.
+const REFERENCE_ENGINE: &str = "28.5.2";
+/// Never advertised less than this if any node reaches it: newer clients refuse to speak to older engines.
+const ADVERTISED_AT_LEAST: ApiVersion = ApiVersion::new(1, 44);
+/// What is advertised is worked out again after so long, or when a node comes or goes.
+const ADVERTISED_FOR: Duration = Duration::from_secs(1);
+/// The only engine of a pool is asked itself, and may take so long before what it last said is told.
+const ONE_ENGINE_PATIENCE: Duration = Duration::from_secs(2);
+/// Engines walk all their volumes to say what they occupy.
+const DISK_USAGE_PATIENCE: Duration = Duration::from_secs(30);
+
+const BUILDER_VERSION: HeaderName = HeaderName::from_static("builder-version");
+const SWARM: HeaderName = HeaderName::from_static("swarm");
+
+/// What replies say of the pool, and the newest version that any reply has named: it does not drop while the manager
+/// runs, or clients that live long would break when an older node joins.
+#[derive(Debug, Default)]
+pub(crate) struct Advertised(Mutex<Kept>);
+
+#[derive(Debug, Default)]
+struct Kept {
+    newest: Option<ApiVersion>,
+    identity: Option<(Instant, usize, Identity)>,
+}
+
+/// What the headers of this moment's replies say.
+pub(super) fn identity(proxy: &Proxy) -> Identity {
+    let hosts = proxy.fleet.hosts();
+    let now = clock::instant();
+    let mut kept = proxy
+        .versions
+        .0
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner);
+    if let Some((at, count, identity)) = &kept.identity
+        && *count == hosts.len()
+        && now.duration_since(*at) < ADVERTISED_FOR
+    {
+        return identity.clone();
+    }
+    let hosts: Vec<_> = hosts.values().collect();
+    let found = advertised(&hosts, kept.newest);
+    kept.newest = found.or(kept.newest);
+    let version = proxy
+        .settings
+        .advertise
+        .or(found)
+        .unwrap_or(ApiVersion::MAX);
+    let facts: Vec<_> = hosts.iter().map(|host| host.facts()).collect();
+    let oldest = facts
+        .iter()
+        .map(|facts| facts.version.as_str())
+        .min_by_key(|version| numbers(version));
+    let identity = Identity {
+        api_version: version.to_string(),
+        engine_version: oldest
+            .filter(|version| !version.is_empty())
+            .unwrap_or(REFERENCE_ENGINE)
+            .to_owned(),
+        experimental: !facts.is_empty() && facts.iter().all(|facts| facts.experimental),
+    };
+    kept.identity = Some((now, hosts.len(), identity.clone()));
+    identity
+}
+
+/// The newest version that all nodes which are up understand (api-matrix 1.2); none if there are no nodes.
+fn advertised(hosts: &[&Arc<Host>], before: Option<ApiVersion>) -> Option<ApiVersion> {
+    let newest = |only_up: bool| -> Vec<ApiVersion> {
+        hosts
+            .iter()
+            .filter(|host| !only_up || host.is_up())
+            .map(|host| host.client.window().max)
+            .collect()
+    };
+    let mut versions = newest(true);
+    if versions.is_empty() {
+        versions = newest(false);
+    }
+    let common = versions.iter().copied().min()?.min(ApiVersion::MAX);
+    let some_reach = versions
+        .iter()
+        .any(|version| *version >= ADVERTISED_AT_LEAST);
+    let floor = if some_reach {
+        ADVERTISED_AT_LEAST
+    } else {
+        common
+    };
+    Some(common.max(floor).max(before.unwrap_or(common)))
+}
+
+/// `28.5.2` as numbers, so that versions compare.
+fn numbers(version: &str) -> Vec<u64> {
+    version
+        .split(|c: char| !c.is_ascii_digit())
+        .map_while(|part| part.parse().ok())
+        .collect()
+}
+
+/// Answers what concerns the system as a whole.
+pub(super) async fn handle(proxy: &Proxy, exchange: Exchange) -> Outcome {
+    match exchange.route.operation {
+        Operation::Ping | Operation::PingHead => Ok(ping(exchange.route.operation)),
+        Operation::Version => version(proxy, exchange.version).await,
+        Operation::Info => system_info(proxy, exchange.version).await,
+        Operation::DiskUsage => disk_usage(proxy, exchange).await,
+        _ => any_node(proxy, exchange).await,
+    }
+}
+
+fn ping(operation: Operation) -> Reply {
+    let body: &'static [u8] = if operation == Operation::Ping {
+        b"OK"
+    } else {
+        b""
+    };
+    let mut reply = reply::status(StatusCode::OK);
+    *reply.body_mut() = full(body);
+    for (name, value) in [
+        (BUILDER_VERSION, "2"),
+        (CACHE_CONTROL, "no-cache, no-store, must-revalidate"),
+        (PRAGMA, "no-cache"),
+        (SWARM, "inactive"),
+        (CONTENT_TYPE, PLAIN_CONTENT_TYPE),
+    ] {
+        reply
+            .headers_mut()
+            .insert(name, HeaderValue::from_static(value));
+    }
+    reply
+        .headers_mut()
+        .insert(CONTENT_LENGTH, HeaderValue::from(body.len()));
+    reply
+}
+
+/// `GET /version`: of a pool of one its engine's own, with our component added.
+async fn version(proxy: &Proxy, client: ApiVersion) -> Outcome {
+    let identity = identity(proxy);
+    let platform = format!("{{\"Name\":{}}}", quote(OURSELVES));
+    let ours = our_component(proxy);
+    if let Some(host) = proxy.fleet.only()
+        && let Some(body) = ask_only(&host, "/version", client).await
+        && let Ok(mut edit) = Edit::new(&body)
+    {
+        let root = edit.root();
+        edit.set(&["Platform"], &platform);
+        edit.set(&["ApiVersion"], &quote(&identity.api_version));
+        edit.set(&["MinAPIVersion"], &quote(&ApiVersion::MIN.to_string()));
+        let theirs = root
+            .get("Components")
+            .into_iter()
+            .flat_map(|list| list.elements());
+        let all: Vec<_> = theirs
+            .map(|component| component.as_json())
+            .chain([ours.as_str()])
+            .collect();
+        edit.set(&["Components"], &format!("[{}]", all.join(",")));
+        return Ok(reply::json(StatusCode::OK, edit.finish()));
+    }
+    let (os, arch) = majority(proxy);
+    let details = serde_json::json!({
+        "ApiVersion": identity.api_version,
+        "Arch": arch,
+        "BuildTime": "",
+        "Experimental": identity.experimental.to_string(),
+        "GitCommit": "",
+        "GoVersion": "",
+        "KernelVersion": "",
+        "MinAPIVersion": ApiVersion::MIN.to_string(),
+        "Os": os,
+    });
+    let engine = quote(&identity.engine_version);
+    let engine = format!("{{\"Name\":\"Engine\",\"Version\":{engine},\"Details\":{details}}}");
+    let body = format!(
+        "{{\"Platform\":{platform},\"Components\":[{engine},{ours}],\"Version\":{},\"ApiVersion\":{},\"MinAPIVersion\":{},\
+         \"GitCommit\":\"\",\"GoVersion\":\"\",\"Os\":{},\"Arch\":{},\"KernelVersion\":\"\"{},\"BuildTime\":\"\"}}",
+        quote(&identity.engine_version),
+        quote(&identity.api_version),
+        quote(&ApiVersion::MIN.to_string()),
+        quote(&os),
+        quote(&arch),
+        if identity.experimental {
+            ",\"Experimental\":true"
+        } else {
+            ""
+        },
+    );
+    Ok(reply::json(StatusCode::OK, body))
+}
+
+fn our_component(proxy: &Proxy) -> String {
+    let hosts = proxy.fleet.hosts();
+    let ready = hosts
+        .values()
+        .filter(|host| host.health().verdict == Verdict::Ready)
+        .count();
+    let details = serde_json::json!({
+        "Joining": proxy.fleet.joining().len().to_string(),
+        "Nodes": hosts.len().to_string(),
+        "ReadyNodes": ready.to_string(),
+    });
+    let version = quote(env!("CARGO_PKG_VERSION"));
+    format!("{{\"Name\":\"Flotilla\",\"Version\":{version},\"Details\":{details}}}")
+}
+
+/// The operating system and architecture that most nodes have.
+fn majority(proxy: &Proxy) -> (String, String) {
+    let mut counts: BTreeMap<(String, String), usize> = BTreeMap::new();
+    for host in proxy.fleet.hosts().values() {
+        let facts = host.facts();
+        *counts
+            .entry((facts.os.clone(), facts.arch.clone()))
+            .or_default() += 1;
+    }
+    let most = counts.into_iter().max_by_key(|(_, count)| *count);
+    most.map_or_else(
+        || ("linux".to_owned(), "amd64".to_owned()),
+        |(platform, _)| platform,
+    )
+}
+
+/// What the only engine answers, if it answers at once.
+async fn ask_only(host: &Arc<Host>, path: &str, client: ApiVersion) -> Option<bytes::Bytes> {
+    let asked = host.ask(EngineCall::get(path).at(client));
+    tokio::time::timeout(ONE_ENGINE_PATIENCE, asked)
+        .await
+        .ok()?
+        .ok()
+        .map(|answer| answer.body)
+}
+
+/// `GET /info`: of a pool of one its engine's own; of several what they last said, so that none is waited for.
+async fn system_info(proxy: &Proxy, client: ApiVersion) -> Outcome {
+    let garbled = |error: api_compat::json_view::Malformed| {
+        ApiError::internal(format!("an engine's info: {error}"))
+    };
+    if let Some(host) = proxy.fleet.only()
+        && let Some(body) = ask_only(&host, "/info", client).await
+    {
+        return Ok(reply::json(
+            StatusCode::OK,
+            info::of_one(&body).map_err(garbled)?,
+        ));
+    }
+    let hosts = proxy.fleet.by_name();
+    let facts: Vec<_> = order_by_health(hosts.clone())
+        .iter()
+        .map(|host| host.facts())
+        .collect();
+    let views: Vec<_> = facts
+        .iter()
+        .filter_map(|facts| View::parse(&facts.info).ok())
+        .collect();
+    let merged = info::merge(&views, &pool(proxy, &hosts)).map_err(garbled)?;
+    let body = info::for_version(&merged, client).map_err(garbled)?;
+    Ok(reply::json(StatusCode::OK, body))
+}
+
+fn pool(proxy: &Proxy, hosts: &[Arc<Host>]) -> Pool {
+    let cluster = proxy.manager.cluster();
+    let joining = proxy.fleet.joining();
+    let now = clock::now();
+    let mut images = BTreeSet::new();
+    let mut pool = Pool {
+        id: cluster.id().map(|id| id.to_string()).unwrap_or_default(),
+        name: proxy.settings.cluster_name.clone(),
+        server_version: identity(proxy).engine_version,
+        operating_system: format!(
+            "{OURSELVES} ({} node{})",
+            hosts.len(),
+            if hosts.len() == 1 { "" } else { "s" }
+        ),
+        system_time: api_compat::timestamp::rfc3339_nano(now),
+        rows: vec![
+            ("Strategy".to_owned(), "spread".to_owned()),
+            (
+                "Nodes".to_owned(),
+                (hosts.len() + joining.len()).to_string(),
+            ),
+        ],
+        ..Pool::default()
+    };
+    for host in hosts {
+        let (facts, health) = (host.facts(), host.health());
+        let (containers, up, paused, unmanaged) = proxy.fleet.inventory.counts(&host.tag.id);
+        let reserved = unmanaged.saturating_add(cluster.totals(host.tag.id).claimed);
+        let running = up.saturating_sub(paused);
+        pool.containers += containers;
+        pool.running += running;
+        pool.paused += paused;
+        if health.verdict != Verdict::Down {
+            pool.cpus += facts.capacity.cpu_nanos / 1_000_000_000;
+            pool.memory_bytes = pool
+                .memory_bytes
+                .saturating_add(facts.capacity.memory_bytes);
+        }
+        images.extend(host.images().all().iter().map(|image| image.id.clone()));
+        let mut labels = facts.labels.clone();
+        labels.extend(
+            cluster
+                .node(host.tag.id)
+                .map(|node| node.labels.clone())
+                .unwrap_or_default(),
+        );
+        let status = match health.verdict {
+            Verdict::Ready if !host.is_counted() => {
+                "Ready (its containers are being counted)".to_owned()
+            }
+            Verdict::Ready => "Ready".to_owned(),
+            Verdict::Suspect => format!("Suspect ({})", health.reason),
+            Verdict::Down => {
+                let seconds = now.duration_since(health.last_seen).as_secs().max(0);
+                format!("Down ({}; last seen {seconds}s ago)", health.reason)
+            }
+        };
+        if health.verdict == Verdict::Down {
+            pool.warnings.push(format!(
+                "WARNING: node {} is down: {}",
+                host.tag.name, health.reason
+            ));
+        }
+        let details = NodeDetails {
+            containers,
+            running,
+            paused,
+            reserved_cpu_nanos: reserved.cpu_nanos,
+            cpu_nanos: facts.capacity.cpu_nanos,
+            reserved_memory_bytes: reserved.memory_bytes,
+            memory_bytes: facts.capacity.memory_bytes,
+            labels,
+            updated_at: api_compat::timestamp::rfc3339_nano(health.last_seen),
+            server_version: facts.version.clone(),
+        };
+        let (name, endpoint) = (host.tag.name.to_string(), host.tag.endpoint.to_string());
+        NodeRow {
+            name,
+            endpoint,
+            status,
+            details: Some(details),
+        }
+        .rows(&mut pool.rows);
+    }
+    for (endpoint, reason) in joining {
+        let endpoint = endpoint.to_string();
+        pool.warnings.push(format!(
+            "WARNING: the engine at {endpoint} has not joined yet: {reason}"
+        ));
+        let status = format!("Joining ({reason})");
+        NodeRow {
+            name: "(unknown)".to_owned(),
+            endpoint,
+            status,
+            details: None,
+        }
+        .rows(&mut pool.rows);
+    }
+    pool.images = images.len();
+    pool
+}
+
+/// `GET /system/df`: what each node occupies, added up.
+async fn disk_usage(proxy: &Proxy, exchange: Exchange) -> Outcome {
+    let query = exchange.query()?;
+    let kinds: Vec<&str> = if exchange.version < ApiVersion::new(1, 42) {
+        Vec::new()
+    } else {
+        query.all("type").collect()
+    };
+    if let Some(unknown) = kinds.iter().find(|kind| !disk_usage::KINDS.contains(kind)) {
+        return Err(ApiError::bad_parameter(format!(
+            "unknown object type: {unknown}"
+        )));
+    }
+    let asks_containers = kinds.is_empty() || kinds.contains(&"container");
+    let target = with_query("/system/df".to_owned(), exchange.raw_query());
+    let call = EngineCall::get(target).at(exchange.version);
+    let (answers, missing) = fan_out::ask(proxy.fleet.by_name(), &call, DISK_USAGE_PATIENCE)
+        .await
+        .merge()?;
+    let garbled = |host: &Host, error: &dyn std::fmt::Display| {
+        ApiError::internal(format!(
+            "[node {}] its answer cannot be read: {error}",
+            host.tag.name
+        ))
+    };
+    let mut usages = Vec::with_capacity(answers.len());
+    for (host, answer) in &answers {
+        let body = View::parse(&answer.body).map_err(|error| garbled(host, &error))?;
+        let containers = match body.get("Containers").filter(|_| asks_containers) {
+            Some(list) => Some(
+                shown_containers(list, host, exchange.version)
+                    .map_err(|error| garbled(host, &error))?,
+            ),
+            None => None,
+        };
+        usages.push(Usage {
+            node: host.tag.name.as_str(),
+            body,
+            containers,
+        });
+    }
+    let merged =
+        disk_usage::merge(&usages).map_err(|error| ApiError::internal(error.to_string()))?;
+    let mut reply = reply::json(StatusCode::OK, merged);
+    missing.mark(&mut reply);
+    Ok(reply)
+}
+
+/// One node's containers as lists show them.
+fn shown_containers(
+    list: View<'_>,
+    host: &Host,
+    version: ApiVersion,
+) -> Result<Vec<String>, String> {
+    list.elements()
+        .map(|item| {
+            let read = Container::read(item.as_json().as_bytes(), &host.tag);
+            let container = read.map_err(|error| error.to_string())?;
+            let mut shown = Vec::new();
+            container.render(
+                &mut shown,
+                version,
+                &item.text_of("State"),
+                &item.text_of("Status"),
+            );
+            Ok(String::from_utf8_lossy(&shown).into_owned())
+        })
+        .collect()
+}
+
+/// Passes the request to one node that is up, and to the next if that one cannot be reached: for what any engine can
+/// answer, such as a look into a registry.
+pub(super) async fn any_node(proxy: &Proxy, mut exchange: Exchange) -> Outcome {
+    let route = &exchange.route;
+    let target = with_query(route.operation.target(&[&route.name]), exchange.raw_query());
+    let body = exchange.read_body().await?;
+    let mut last = None;
+    for host in order_by_health(up(proxy)) {
+        let mut request = Request::new(full(body.clone()));
+        *request.method_mut() = exchange.request.method().clone();
+        *request.headers_mut() = exchange.request.headers().clone();
+        let again = Exchange {
+            request,
+            route: exchange.route.clone(),
+            version: exchange.version,
+            peer: exchange.peer.clone(),
+            max_body: exchange.max_body,
+        };
+        match forward(&host, &target, again).await {
+            Ok(reply) => return Ok(reply),
+            Err(error) => last = Some(error),
+        }
+    }
+    Err(last.unwrap_or_else(|| nobody(proxy)))
+}
+
+/// The nodes that are not down, by name.
+pub(super) fn up(proxy: &Proxy) -> Vec<Arc<Host>> {
+    proxy
+        .fleet
+        .by_name()
+        .into_iter()
+        .filter(|host| host.is_up())
+        .collect()
+}
+
+/// The ready ones first, then the suspect, then the others.
+pub(super) fn order_by_health(mut hosts: Vec<Arc<Host>>) -> Vec<Arc<Host>> {
+    hosts.sort_by_key(|host| match host.health().verdict {
+        Verdict::Ready => 0,
+        Verdict::Suspect => 1,
+        Verdict::Down => 2,
+    });
+    hosts
+}
+
+/// The error when no node is up.
+pub(super) fn nobody(proxy: &Proxy) -> ApiError {
+    let down: Vec<_> =
+        proxy
+            .fleet
+            .by_name()
+            .iter()
+            .filter_map(|host| host.ready().err())
+            .map(|error| from_engine(error).message)
+            .chain(proxy.fleet.joining().iter().map(|(endpoint, why)| {
+                format!("the engine at {endpoint} has not joined yet: {why}")
+            }))
+            .collect();
+    if down.is_empty() {
+        return ApiError::unavailable(
+            "the cluster has no nodes: give the manager an engine with --engine",
+        );
+    }
+    ApiError::unavailable(down.join("; "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_compare_as_numbers() {
+        let oldest = ["28.5.2", "20.10.24+dfsg1", "9.1"]
+            .into_iter()
+            .min_by_key(|version| numbers(version));
+        assert_eq!(oldest, Some("9.1"));
+        assert_eq!(numbers("20.10.24+dfsg1"), [20, 10, 24]);
+    }
+}
