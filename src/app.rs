@@ -74,6 +74,7 @@ pub async fn run(config: Config) -> Result<(), Error> {
         cluster: data.cluster,
         cluster_name: config.cluster_name.clone(),
         prefix_names: config.names == Names::Node,
+        given_names: config.given_names(),
     };
     let manager = Manager::found(settings, Arc::clone(&fleet)).await?;
     manager.pool(members(&config), observed, &tasks).await;

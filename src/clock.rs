@@ -6,13 +6,19 @@ use jiff::Timestamp;
 use rand::Rng;
 
 /// The wall clock: what goes into commands, replies and ages.
-#[expect(clippy::disallowed_methods, reason = "this is the one home of the clock")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "this is the one home of the clock"
+)]
 pub fn now() -> Timestamp {
     Timestamp::now()
 }
 
 /// The monotonic clock: what deadlines are measured by.
-#[expect(clippy::disallowed_methods, reason = "this is the one home of the clock")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "this is the one home of the clock"
+)]
 pub fn instant() -> Instant {
     Instant::now()
 }

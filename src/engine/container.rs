@@ -37,7 +37,7 @@ pub struct HostTag {
 
 /// What events say of a node, written once.
 #[derive(Debug, PartialEq, Eq)]
-pub struct HostText {
+pub(super) struct HostText {
     id: String,
     addr: String,
 }

@@ -35,7 +35,7 @@ pub trait Dial: fmt::Debug + Send + Sync + 'static {
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// The transport that `endpoint` asks for.
-pub fn dialler(endpoint: &Endpoint) -> Arc<dyn Dial> {
+pub(super) fn dialler(endpoint: &Endpoint) -> Arc<dyn Dial> {
     match endpoint {
         Endpoint::Unix(path) => Arc::new(UnixDial { path: path.clone() }),
         Endpoint::Tcp { host, port } => Arc::new(TcpDial {

@@ -42,7 +42,7 @@ pub struct Facts {
 
 /// Asks the engine who it is. Sets the client's version window. Fails with [`Error::Unfit`] when the
 /// engine is too old or too new to be pooled.
-pub async fn read_facts(client: &Arc<Client>) -> Result<Facts, Error> {
+pub(super) async fn read_facts(client: &Arc<Client>) -> Result<Facts, Error> {
     let docker = typed(client)?;
     let version = docker
         .version()

@@ -28,6 +28,8 @@ use crate::tasks::Tasks;
 
 /// How often an engine is probed, and how long one probe may take.
 const PROBE_EVERY: Duration = Duration::from_secs(1);
+/// How soon an engine that did not answer is probed again.
+const AFTER_SILENCE: Duration = Duration::from_millis(200);
 /// The first contact with an engine may take so long.
 const CONTACT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Requests to one watcher that wait to be taken.
@@ -39,6 +41,8 @@ const OBSERVATIONS_WAITING: usize = 4096;
 #[derive(Debug)]
 pub struct Fleet {
     hosts: ArcSwap<BTreeMap<NodeId, Arc<Host>>>,
+    /// The nodes that are down: nearly always none, so that lists need not ask each.
+    lost: Arc<ArcSwap<BTreeMap<NodeId, Arc<Host>>>>,
     /// Endpoints that have not answered yet, and why.
     joining: Mutex<BTreeMap<Endpoint, String>>,
     /// All their containers.
@@ -57,6 +61,7 @@ impl Fleet {
         let (observations, receiver) = mpsc::channel(OBSERVATIONS_WAITING);
         let fleet = Self {
             hosts: ArcSwap::default(),
+            lost: Arc::default(),
             joining: Mutex::default(),
             inventory: Arc::new(Inventory::new()),
             ring: Arc::new(Ring::new()),
@@ -82,6 +87,11 @@ impl Fleet {
     /// The node with this id.
     pub fn host(&self, id: &NodeId) -> Option<Arc<Host>> {
         self.hosts.load().get(id).cloned()
+    }
+
+    /// The nodes that are down.
+    pub fn lost(&self) -> Arc<BTreeMap<NodeId, Arc<Host>>> {
+        self.lost.load_full()
     }
 
     /// The node of this name or id.
@@ -181,6 +191,7 @@ impl Fleet {
             probe_until_stopped(
                 Arc::clone(&host),
                 probe,
+                Arc::clone(&self.lost),
                 self.node_timeout,
                 self.tasks.stopping(),
             ),
@@ -207,6 +218,7 @@ impl Fleet {
 async fn probe_until_stopped(
     host: Arc<Host>,
     probe: Client,
+    lost: Arc<ArcSwap<BTreeMap<NodeId, Arc<Host>>>>,
     timeout: Duration,
     mut stopping: crate::tasks::Stopping,
 ) {
@@ -219,10 +231,11 @@ async fn probe_until_stopped(
             () = host.hint.notified() => {}
         }
         let (signal, reason) = ping(&probe).await;
-        pause = if signal == Signal::Refused {
-            REFUSALS_APART
-        } else {
-            PROBE_EVERY
+        pause = match signal {
+            Signal::Answered => PROBE_EVERY,
+            Signal::Refused => REFUSALS_APART,
+            // It has waited already.
+            Signal::Missed => AFTER_SILENCE,
         };
         let changed = monitor.observe(signal, clock::instant());
         host.health.send_if_modified(|health| {
@@ -236,6 +249,15 @@ async fn probe_until_stopped(
             changed.is_some()
         });
         if let Some(verdict) = changed {
+            lost.rcu(|lost| {
+                let mut lost = BTreeMap::clone(lost);
+                if verdict == Verdict::Down {
+                    lost.insert(host.tag.id, Arc::clone(&host));
+                } else {
+                    lost.remove(&host.tag.id);
+                }
+                lost
+            });
             report(&host, verdict);
         }
     }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 /// What one probe brought.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Signal {
+pub(super) enum Signal {
     /// The engine answered.
     Answered,
     /// Nothing came in time.
@@ -30,11 +30,11 @@ pub enum Verdict {
 }
 
 /// Two refusals must lie this far apart to be a loss.
-pub const REFUSALS_APART: Duration = Duration::from_millis(500);
+pub(super) const REFUSALS_APART: Duration = Duration::from_millis(500);
 
 /// One engine's record.
 #[derive(Debug, Clone)]
-pub struct Monitor {
+pub(super) struct Monitor {
     verdict: Verdict,
     last_answer: Instant,
     first_refusal: Option<Instant>,
@@ -43,7 +43,7 @@ pub struct Monitor {
 
 impl Monitor {
     /// An engine that answered just now.
-    pub const fn new(now: Instant, timeout: Duration) -> Self {
+    pub(super) const fn new(now: Instant, timeout: Duration) -> Self {
         Self {
             verdict: Verdict::Ready,
             last_answer: now,
@@ -53,12 +53,12 @@ impl Monitor {
     }
 
     /// What is thought of the engine.
-    pub const fn verdict(&self) -> Verdict {
+    pub(super) const fn verdict(&self) -> Verdict {
         self.verdict
     }
 
     /// Takes one probe's result; returns the new verdict if it changed.
-    pub fn observe(&mut self, signal: Signal, now: Instant) -> Option<Verdict> {
+    pub(super) fn observe(&mut self, signal: Signal, now: Instant) -> Option<Verdict> {
         let verdict = match signal {
             Signal::Answered => {
                 self.last_answer = now;

@@ -25,8 +25,8 @@ mod watcher;
 
 pub use call::{EngineCall, EngineReply};
 pub use client::{ApiWindow, Body, BoxError, NotWhole, OLDEST_ENGINE_API, empty, full, read_whole};
-pub use container::{Container, Details, HostTag, RunState};
-pub use dial::{Connection, Dial};
+pub use container::{BadItem, Container, Details, HostTag, RunState};
+pub use dial::{Connection, Dial, Dialling, Stream};
 pub use endpoint::{BadEndpoint, Endpoint};
 pub use error::Error;
 pub use facts::Facts;

@@ -13,11 +13,11 @@ use std::time::{Duration, Instant};
 
 /// How long the last event of our own change is awaited after the engine's answer. Engines publish
 /// events before they answer, so it has nearly always come already.
-pub const EVENT_PATIENCE: Duration = Duration::from_millis(20);
+pub(super) const EVENT_PATIENCE: Duration = Duration::from_millis(20);
 
 /// Which objects are re-read, who waits for it, and what is held. `K` names an object, `W` a waiter.
 #[derive(Debug)]
-pub struct Rereads<K, W> {
+pub(super) struct Rereads<K, W> {
     objects: BTreeMap<K, Object<W>>,
 }
 
@@ -70,7 +70,7 @@ impl<K, W> Default for Rereads<K, W> {
 
 /// What the watcher has to do now.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Step {
+pub(super) enum Step {
     /// Nothing.
     Wait,
     /// Read the object again.
@@ -79,7 +79,7 @@ pub enum Step {
 
 impl<K: Ord + Clone, W> Rereads<K, W> {
     /// The object changed, says an event.
-    pub fn event(&mut self, key: &K, action: &str) -> Step {
+    pub(super) fn event(&mut self, key: &K, action: &str) -> Step {
         let object = self.objects.entry(key.clone()).or_default();
         if object.held > 0 {
             if object.seen.len() == SEEN_MAX {
@@ -101,13 +101,13 @@ impl<K: Ord + Clone, W> Rereads<K, W> {
     }
 
     /// A change of ours to the object begins.
-    pub fn hold(&mut self, key: &K) {
+    pub(super) fn hold(&mut self, key: &K) {
         self.objects.entry(key.clone()).or_default().held += 1;
     }
 
     /// A change of ours is done, says the engine's answer; `last` is the event that ends it, if it has
     /// one and events flow. `waiter` wakes when the lists show the change.
-    pub fn settle(
+    pub(super) fn settle(
         &mut self,
         key: &K,
         last: Option<&'static str>,
@@ -134,7 +134,7 @@ impl<K: Ord + Clone, W> Rereads<K, W> {
     }
 
     /// A change of ours came to nothing. What happened meanwhile is looked at now.
-    pub fn abandon(&mut self, key: &K) -> Step {
+    pub(super) fn abandon(&mut self, key: &K) -> Step {
         let Some(object) = self.objects.get_mut(key) else {
             return Step::Wait;
         };
@@ -151,7 +151,7 @@ impl<K: Ord + Clone, W> Rereads<K, W> {
     }
 
     /// The re-read is done: who is served, and whether to go on.
-    pub fn finished(&mut self, key: &K) -> (Vec<W>, Step) {
+    pub(super) fn finished(&mut self, key: &K) -> (Vec<W>, Step) {
         let Some(object) = self.objects.get_mut(key) else {
             return (vec![], Step::Wait);
         };
@@ -166,7 +166,7 @@ impl<K: Ord + Clone, W> Rereads<K, W> {
     }
 
     /// The object is gone: all who wait for it are served.
-    pub fn gone(&mut self, key: &K) -> Vec<W> {
+    pub(super) fn gone(&mut self, key: &K) -> Vec<W> {
         let Some(object) = self.objects.get_mut(key) else {
             return vec![];
         };
@@ -179,7 +179,7 @@ impl<K: Ord + Clone, W> Rereads<K, W> {
     }
 
     /// The objects whose awaited event has not come by `now`: they are read again all the same.
-    pub fn overdue(&mut self, now: Instant) -> Vec<K> {
+    pub(super) fn overdue(&mut self, now: Instant) -> Vec<K> {
         let mut due = vec![];
         for (key, object) in &mut self.objects {
             if object
@@ -197,7 +197,7 @@ impl<K: Ord + Clone, W> Rereads<K, W> {
     }
 
     /// When [`Self::overdue`] has something to say next.
-    pub fn next_deadline(&self) -> Option<Instant> {
+    pub(super) fn next_deadline(&self) -> Option<Instant> {
         self.objects
             .values()
             .filter_map(|object| object.awaited.as_ref().map(|a| a.until))

@@ -16,7 +16,7 @@ use super::error::Error;
 const REPLY_TIMEOUT_SECONDS: u64 = 30;
 
 /// A typed client that shares `client`'s connections.
-pub fn typed(client: &Arc<Client>) -> Result<Docker, Error> {
+pub(super) fn typed(client: &Arc<Client>) -> Result<Docker, Error> {
     let verbatim = Arc::clone(client);
     let transport = move |request: BollardRequest| {
         let client = Arc::clone(&verbatim);
@@ -44,7 +44,7 @@ pub fn typed(client: &Arc<Client>) -> Result<Docker, Error> {
 }
 
 /// bollard's error as ours.
-pub fn from_bollard(client: &Client, error: bollard::errors::Error) -> Error {
+pub(super) fn from_bollard(client: &Client, error: bollard::errors::Error) -> Error {
     match error {
         bollard::errors::Error::DockerResponseServerError {
             status_code,

@@ -126,7 +126,6 @@ pub(super) struct Watcher {
     recent: VecDeque<(i64, String)>,
     /// The engine's clock less ours.
     clock_ahead_nanos: i64,
-    following: bool,
 }
 
 impl Watcher {
@@ -154,20 +153,21 @@ impl Watcher {
             last_event: None,
             recent: VecDeque::new(),
             clock_ahead_nanos: 0,
-            following: false,
         }
     }
 
     /// Watches until the manager stops.
     pub(super) async fn run(mut self) {
         let mut stopping = self.stopping.clone();
+        let mut health = self.host.watch_health();
         loop {
             tokio::select! {
                 () = stopping.wait() => return,
-                ended = self.session() => match ended {
-                    Ok(()) => {}
-                    Err(error) => tracing::debug!(%error, "event stream ended"),
-                },
+                // A lost engine may never break its stream off.
+                () = lost(&mut health) => {}
+                ended = self.session() => if let Err(error) = ended {
+                    tracing::debug!(%error, "event stream ended");
+                }
             }
             self.reset();
             self.host.hint.notify_one();
@@ -211,8 +211,6 @@ impl Watcher {
         let mut stream = Self::follow(Arc::clone(&self.host), self.last_event).await?;
         let mut lines = BytesMut::new();
         self.sync().await?;
-        self.following = true;
-        let mut health = self.host.watch_health();
         loop {
             self.launch_inspects();
             let overdue = self
@@ -238,7 +236,6 @@ impl Watcher {
                         self.launch(object);
                     }
                 }
-                () = lost(&mut health) => return Ok(()),
             }
         }
     }
@@ -275,7 +272,7 @@ impl Watcher {
             read_list(&self.host, ListKind::Volumes),
         );
         let body = containers?.body;
-        (images?, networks?, volumes?);
+        images.and(networks).and(volumes)?;
         let items: Vec<&RawValue> =
             serde_json::from_slice(&body).map_err(|error| self.host.client.garbled(error))?;
         let mut listed = Vec::with_capacity(items.len());
@@ -674,7 +671,6 @@ impl Watcher {
 
     /// Forgets what the broken stream left half done; waiters wake as their senders drop.
     fn reset(&mut self) {
-        self.following = false;
         self.rereads = Rereads::default();
         self.flights = FuturesUnordered::new();
         self.creates.clear();
@@ -769,7 +765,7 @@ async fn read_list(host: &Host, kind: ListKind) -> Result<(), Error> {
             .images
             .store(Arc::new(Images::read(&body).map_err(garbled)?)),
         ListKind::Networks => {
-            let networks = serde_json::from_slice(&body).map_err(garbled)?;
+            let networks: Vec<Box<RawValue>> = serde_json::from_slice(&body).map_err(garbled)?;
             host.network_names
                 .store(Arc::new(texts(&networks, &["Name", "Id"])));
             host.networks.store(Arc::new(networks));
@@ -786,7 +782,7 @@ async fn read_list(host: &Host, kind: ListKind) -> Result<(), Error> {
 }
 
 /// What these members of all items say.
-fn texts(items: &Vec<Box<RawValue>>, members: &[&str]) -> BTreeSet<String> {
+fn texts(items: &[Box<RawValue>], members: &[&str]) -> BTreeSet<String> {
     items
         .iter()
         .filter_map(|item| View::parse(item.get().as_bytes()).ok())

@@ -22,7 +22,7 @@ use super::placing::claim;
 use super::{Error, Manager, names};
 use crate::clock;
 use crate::engine::{self, Details, EngineCall, EngineReply, Host};
-use crate::model::{Caller, ContainerId, NodeId, NodeName, Owner, Realm, RequestId};
+use crate::model::{Caller, ContainerId, Node, NodeId, NodeName, Owner, Realm, RequestId, Verdict};
 use crate::state::{Command, Promise, Refusal};
 
 /// A create may take so long: engines answer within seconds, unless a disk is very slow.
@@ -275,22 +275,12 @@ impl Manager {
         }
     }
 
-    /// Waits until all nodes that answer have been counted, or for as long as that is worth.
+    /// Waits until nodes that have just joined are counted, or for as long as that is worth: a manager
+    /// that has just started knows of no room anywhere.
     async fn until_counted(&self) {
-        let uncounted = || {
-            self.fleet
-                .hosts()
-                .values()
-                .any(|host| host.is_up() && !host.is_counted())
-        };
         let mut applied = self.store.watch();
         let all = async {
-            while uncounted()
-                || self
-                    .cluster()
-                    .nodes()
-                    .any(|node| node.verdict == crate::model::Verdict::Joining)
-            {
+            while self.cluster().nodes().any(|node| has_just_joined(node)) {
                 if applied.changed().await.is_err() {
                     return;
                 }
@@ -298,6 +288,11 @@ impl Manager {
         };
         let _ = tokio::time::timeout(COUNTING_PATIENCE, all).await;
     }
+}
+
+fn has_just_joined(node: &Node) -> bool {
+    let age = clock::now().duration_since(node.since);
+    node.verdict == Verdict::Joining && age.unsigned_abs() < COUNTING_PATIENCE
 }
 
 fn created_id(body: &[u8]) -> Option<ContainerId> {

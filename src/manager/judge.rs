@@ -10,21 +10,15 @@ use crate::state::Command;
 use crate::tasks::Stopping;
 
 impl Manager {
-    /// Follows one node's health until the manager stops.
+    /// Commits each loss of a node until the manager stops. That it is back is committed once all it has
+    /// was listed again.
     pub(super) async fn judge(self: Arc<Self>, host: Arc<Host>, mut stopping: Stopping) {
         let mut health = host.watch_health();
         loop {
             let now = health.borrow_and_update().clone();
-            match now.verdict {
-                Verdict::Ready if host.is_counted() => self.note_ready(&host).await,
-                Verdict::Ready | Verdict::Suspect => {}
-                Verdict::Down => self.log_failure(
-                    self.commit(Command::JudgeDown {
-                        node: host.tag.id,
-                        reason: now.reason,
-                    })
-                    .await,
-                ),
+            if now.verdict == Verdict::Down {
+                let (node, reason) = (host.tag.id, now.reason);
+                self.log_failure(self.commit(Command::JudgeDown { node, reason }).await);
             }
             tokio::select! {
                 () = stopping.wait() => return,

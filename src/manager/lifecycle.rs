@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::{Error, Manager};
-use crate::engine::{Container, Host};
+use crate::engine::{Container, Host, RunState};
 use crate::model::{Caller, Realm, RequestId, Resources};
 use crate::state::{Command, Keep, Refusal};
 
@@ -86,11 +86,13 @@ impl Manager {
         let Some(request) = container.request else {
             return Ok(());
         };
-        let claiming = self
-            .cluster()
-            .placement(request)
-            .is_none_or(|placement| placement.claiming);
-        if claiming {
+        let ended = matches!(container.state, RunState::Exited | RunState::Dead);
+        let cluster = self.cluster();
+        let Some(placement) = cluster.placement(request) else {
+            return Ok(());
+        };
+        // That it ended may be seen and not committed yet: claiming anew makes that commit a stale one.
+        if placement.claiming && !ended {
             return Ok(());
         }
         self.commit_for(

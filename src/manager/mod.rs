@@ -15,6 +15,7 @@ mod observe;
 mod placing;
 mod pool;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,7 +23,7 @@ use raft_store::{MemberId, Options, Store, Volatile};
 
 use crate::clock;
 use crate::engine::Fleet;
-use crate::model::{Caller, ClusterId, ManagerId, RequestId};
+use crate::model::{Caller, ClusterId, ManagerId, NodeName, RequestId};
 use crate::state::{self, Change, Cluster, Command, Envelope};
 
 pub use create::{CreateOrder, Created};
@@ -41,6 +42,8 @@ pub struct Settings {
     pub cluster_name: String,
     /// Whether container names are shown as `/node/name`.
     pub prefix_names: bool,
+    /// Node names that were given to engines, joined or not.
+    pub given_names: BTreeSet<NodeName>,
 }
 
 /// One manager: the leader, as long as there is only one.

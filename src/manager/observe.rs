@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 use super::Manager;
 use crate::engine::{Container, EngineCall, Host, Observation, RunState};
 use crate::model::{ContainerId, NodeId, RequestId};
-use crate::state::{Cause, Command, Promise};
+use crate::state::{Cause, Command, Promise, Tombstone};
 use crate::tasks::Stopping;
 
 impl Manager {
@@ -30,57 +30,66 @@ impl Manager {
                 Some(Observation::Gone { container, request }) => {
                     self.gone(container, request).await
                 }
-                Some(Observation::Synced(node)) => self.remove_what_is_due(node).await,
-                Some(Observation::Counted(node)) => {
-                    if let Some(host) = self.fleet.host(&node) {
-                        self.note_ready(&host).await;
-                    }
+                Some(Observation::Synced(node)) => {
+                    self.remove_what_is_due(node).await;
+                    self.counted(node).await;
                 }
+                Some(Observation::Counted(node)) => self.counted(node).await,
             }
         }
     }
 
-    /// Looks at a container again, now that nothing of ours is under way with it.
-    pub(super) async fn changed(&self, id: ContainerId) {
-        let Some(container) = self.fleet.inventory.get(&id) else {
-            return;
-        };
-        let Some(request) = container.request else {
-            return;
-        };
-        if self.under_way.contains(&request) {
-            return;
+    /// A node whose containers are all listed and counted takes work.
+    async fn counted(&self, node: NodeId) {
+        if let Some(host) = self.fleet.host(&node).filter(|host| host.is_counted()) {
+            self.note_ready(&host).await;
         }
-        let cluster = self.cluster();
-        let command = match cluster.placement(request) {
-            Some(placement) if placement.container.is_some_and(|bound| bound != id) => {
-                // `docker commit` copies our labels into images: this is a stranger's container.
-                return self.fleet.inventory.disown(&id);
+    }
+
+    /// Looks at a container again, now that nothing of ours is under way with it, until what is promised
+    /// agrees with what is seen.
+    pub(super) async fn changed(&self, id: ContainerId) {
+        while let Some(command) = self.follows_from(id).await {
+            if let Err(error) = self.commit(command).await {
+                return tracing::warn!(%error, container = %id, "an observation could not be committed");
             }
-            Some(placement) if placement.container.is_none() => Command::Bind {
+        }
+    }
+
+    /// The next command that follows from what is seen of a container.
+    async fn follows_from(&self, id: ContainerId) -> Option<Command> {
+        let container = self.fleet.inventory.get(&id)?;
+        let request = container
+            .request
+            .filter(|request| !self.under_way.contains(request))?;
+        let cluster = self.cluster();
+        let Some(placement) = cluster.placement(request) else {
+            match cluster.tombstone(request) {
+                Some(tombstone) => self.latecomer(&container, tombstone).await,
+                // If its claim is not known yet, it is looked at again once it is.
+                None => return adoption(self, &container, request),
+            }
+            return None;
+        };
+        match placement.container {
+            None => Some(Command::Bind {
                 request,
                 container: id,
-            },
-            Some(placement) if placement.claiming && has_ended(&container) => Command::Exited {
+            }),
+            Some(bound) if bound != id => {
+                // Made of an image that was committed from one of ours.
+                self.fleet.inventory.disown(&id);
+                None
+            }
+            Some(_) if placement.claiming && has_ended(&container) => Some(Command::Exited {
                 request,
                 run: placement.run,
-            },
-            Some(placement) if !placement.claiming && container.state.is_up() => Command::Reclaim {
+            }),
+            Some(_) if !placement.claiming && container.state.is_up() => Some(Command::Reclaim {
                 request,
                 running: true,
-            },
-            Some(_) => return,
-            None => match cluster.tombstone(request) {
-                Some(tombstone) => return self.latecomer(&container, &tombstone.cause).await,
-                None => match adoption(self, &container, request) {
-                    Some(command) => command,
-                    // Its claim is not known yet; it is looked at again once it is.
-                    None => return,
-                },
-            },
-        };
-        if let Err(error) = self.commit(command).await {
-            tracing::warn!(%error, container = %id, node = %container.host.name, "an observation could not be committed");
+            }),
+            Some(_) => None,
         }
     }
 
@@ -94,14 +103,22 @@ impl Manager {
         }
     }
 
-    /// A container whose request was given up: if it never ran it is removed, else it stays, as a stranger's.
-    async fn latecomer(&self, container: &Container, cause: &Cause) {
-        let due = matches!(cause, Cause::Removed { .. });
-        if !due && container.state != RunState::Created {
+    /// A container whose request was given up, or whose removal is due: it is removed if it is that very
+    /// one. Labels alone prove nothing, because `docker commit` copies them into images: whatever else
+    /// carries them is a stranger's and stays.
+    async fn latecomer(&self, container: &Container, tombstone: &Tombstone) {
+        let the_very_one = match tombstone.cause {
+            Cause::RemovalDue => tombstone.container == Some(container.id),
+            Cause::Released => {
+                container.state == RunState::Created
+                    && tombstone.node == container.host.id
+                    && container.names.iter().any(|name| **name == *tombstone.name)
+            }
+            Cause::Removed => false,
+        };
+        let host = self.fleet.host(&container.host.id).filter(|_| the_very_one);
+        let Some(host) = host else {
             return self.fleet.inventory.disown(&container.id);
-        }
-        let Some(host) = self.fleet.host(&container.host.id) else {
-            return;
         };
         tracing::info!(container = %container.id, node = %host.tag.name, "removing a container that came too late");
         self.remove_for_good(&host, container.id).await;

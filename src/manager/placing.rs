@@ -62,6 +62,14 @@ impl Manager {
         }
     }
 
+    /// Whether any node has the image.
+    pub fn has_image(&self, reference: &str) -> bool {
+        self.fleet
+            .hosts()
+            .values()
+            .any(|host| host.images().find(reference).is_some())
+    }
+
     fn refused(&self, refusal: Refusal, order: &CreateOrder<'_>) -> Error {
         match refusal {
             Refusal::NoImage { .. } => Error::NoImage {

@@ -113,7 +113,10 @@ impl Manager {
             );
             return false;
         }
-        let taken: BTreeSet<NodeName> = hosts.values().map(|host| host.tag.name.clone()).collect();
+        // A name that was given to an engine is that engine's, even if another comes first.
+        let given = self.settings.given_names.iter();
+        let joined = hosts.values().map(|host| &host.tag.name);
+        let taken: BTreeSet<NodeName> = joined.chain(given).cloned().collect();
         let name = match &member.name {
             Some(name) => name.clone(),
             None => distinct(&hostname(&facts, &member.endpoint), &taken),

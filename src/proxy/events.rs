@@ -122,6 +122,9 @@ impl Follower {
     /// The next lines; nothing when the stream is over.
     async fn next(&mut self) -> Option<Bytes> {
         loop {
+            if self.past.is_empty() && self.until.is_some_and(|until| Instant::now() >= until) {
+                return None;
+            }
             let batch: Vec<_> = if self.past.is_empty() {
                 let (next, _) = self.live.as_ref()?;
                 self.ring.since(*next, BATCH)

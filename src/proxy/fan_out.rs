@@ -18,6 +18,9 @@ pub(crate) struct Part {
     pub(crate) answer: Result<EngineReply, Error>,
 }
 
+/// The good answers, each with its node.
+pub(crate) type Answers = Vec<(Arc<Host>, EngineReply)>;
+
 /// What several engines said.
 pub(crate) struct Parts(pub(crate) Vec<Part>);
 
@@ -46,7 +49,7 @@ pub(crate) async fn ask(hosts: Vec<Arc<Host>>, call: &EngineCall, patience: Dura
 impl Parts {
     /// The good answers, if the whole counts as good: nodes that are not reachable are missing from it and named by the
     /// second value; an object that a node does not have counts as done there.
-    pub(crate) fn merge(self) -> Result<(Vec<(Arc<Host>, EngineReply)>, Missing), ApiError> {
+    pub(crate) fn merge(self) -> Result<(Answers, Missing), ApiError> {
         let asked = self.0.len();
         let (mut good, mut missing, mut failed) = (Vec::new(), Missing::default(), Vec::new());
         let mut absent = 0;

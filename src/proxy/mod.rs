@@ -18,6 +18,7 @@ mod listen;
 mod networks;
 mod raw_hijack;
 mod reply;
+mod short_lists;
 mod splice;
 mod system;
 mod volumes;
@@ -28,7 +29,7 @@ use api_compat::error::{ApiError, PLAIN_CONTENT_TYPE};
 use api_compat::route::{self, BAD_REQUEST_BODY, Lookup, Match, Operation};
 use api_compat::version::ApiVersion;
 use http::header::{CONTENT_TYPE, LOCATION};
-use http::{HeaderValue, Method, Request, StatusCode};
+use http::{HeaderValue, Request, StatusCode};
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use tracing::Instrument as _;
@@ -337,9 +338,4 @@ fn undecodable() -> Reply {
         .headers_mut()
         .insert(http::header::CONNECTION, HeaderValue::from_static("close"));
     reply
-}
-
-/// Whether a reply to this method carries a body.
-pub(crate) fn has_no_body(method: &Method) -> bool {
-    method == Method::HEAD
 }

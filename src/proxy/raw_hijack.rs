@@ -89,9 +89,8 @@ pub(crate) async fn take_over(
     hijack: Hijack,
     connection: &mut Rewound,
 ) -> Taken {
-    let body = match read_body(&hijack, connection).await {
-        Ok(body) => body,
-        Err(_) => return Taken::Done,
+    let Ok(body) = read_body(&hijack, connection).await else {
+        return Taken::Done;
     };
     if hijack.route.operation == Operation::ExecStart && is_detached(&body) {
         return Taken::NotOurs;

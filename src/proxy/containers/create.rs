@@ -31,7 +31,8 @@ pub(super) async fn create(proxy: &Proxy, mut exchange: Exchange) -> Outcome {
         .to_owned();
     let body = Body::parse(&bytes)?;
     let wanted = body.read()?;
-    if !name.is_empty() {
+    // The engine looks for the image first: a missing one is what the client can do something about.
+    if !name.is_empty() && proxy.manager.has_image(&wanted.image) {
         check_name(&name)?;
     }
     query.remove("name");

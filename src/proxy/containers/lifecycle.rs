@@ -27,29 +27,35 @@ pub(super) async fn change(proxy: &Proxy, exchange: Exchange) -> Outcome {
         Operation::ContainerRemove => remove(proxy, exchange, host, container).await,
         Operation::ContainerRename => rename(proxy, exchange, host, container).await,
         Operation::ContainerUpdate => update(proxy, exchange, host, container).await,
-        Operation::ContainerStart => {
-            proxy
-                .manager
-                .claim_for_start(&container, &exchange.peer.caller)
-                .await
-                .map_err(from_manager)?;
-            settle(proxy, exchange, host, container, Some("start")).await
-        }
+        Operation::ContainerStart => start(proxy, exchange, host, container, "start").await,
         Operation::ContainerStop => settle(proxy, exchange, host, container, Some("stop")).await,
-        Operation::ContainerRestart => {
-            proxy
-                .manager
-                .claim_for_start(&container, &exchange.peer.caller)
-                .await
-                .map_err(from_manager)?;
-            settle(proxy, exchange, host, container, Some("restart")).await
-        }
+        Operation::ContainerRestart => start(proxy, exchange, host, container, "restart").await,
         Operation::ContainerPause => settle(proxy, exchange, host, container, Some("pause")).await,
         Operation::ContainerUnpause => {
             settle(proxy, exchange, host, container, Some("unpause")).await
         }
         _ => settle(proxy, exchange, host, container, None).await,
     }
+}
+
+/// A container that had ended claims its resources again before it runs.
+async fn start(
+    proxy: &Proxy,
+    exchange: Exchange,
+    host: Arc<Host>,
+    container: Arc<Container>,
+    last: &'static str,
+) -> Outcome {
+    let changing = proxy.manager.changing(&container);
+    let caller = exchange.peer.caller.clone();
+    proxy
+        .manager
+        .claim_for_start(&container, &caller)
+        .await
+        .map_err(from_manager)?;
+    let outcome = settle(proxy, exchange, host, Arc::clone(&container), Some(last)).await;
+    proxy.manager.changed_by_us(changing).await;
+    outcome
 }
 
 /// Passes the request on; `last` is the last event that it causes when it succeeds.

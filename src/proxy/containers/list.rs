@@ -19,7 +19,7 @@ use super::super::exchange::Exchange;
 use super::super::reply::{self, Outcome};
 use super::super::{Proxy, fan_out};
 use crate::clock;
-use crate::engine::{Container, EngineCall, Host, Verdict};
+use crate::engine::{Container, EngineCall, Host};
 use crate::model::{ContainerId, NodeId};
 
 /// How long the engines may take to measure their containers.
@@ -64,24 +64,21 @@ pub(super) async fn list(proxy: &Proxy, exchange: Exchange) -> Outcome {
 /// What all items of one reply share.
 struct Moment {
     now: i64,
-    down: BTreeMap<NodeId, Arc<Host>>,
+    down: Arc<BTreeMap<NodeId, Arc<Host>>>,
     status_of_down: BTreeMap<NodeId, String>,
 }
 
 impl Moment {
     fn of(proxy: &Proxy) -> Self {
         let now = clock::now();
-        let hosts = proxy.fleet.hosts();
-        let mut down = BTreeMap::new();
-        let mut status_of_down = BTreeMap::new();
-        for (id, host) in hosts.iter() {
-            let health = host.health();
-            if health.verdict == Verdict::Down {
-                let age = now.duration_since(health.last_seen).as_secs().max(0);
-                status_of_down.insert(*id, format!("Host Down (last seen {age}s)"));
-                down.insert(*id, Arc::clone(host));
-            }
-        }
+        let down = proxy.fleet.lost();
+        let status_of_down = down
+            .iter()
+            .map(|(id, host)| {
+                let age = now.duration_since(host.health().last_seen).as_secs().max(0);
+                (*id, format!("Host Down (last seen {age}s)"))
+            })
+            .collect();
         Self {
             now: i64::try_from(now.as_nanosecond()).unwrap_or(i64::MAX),
             down,
