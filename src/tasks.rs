@@ -78,6 +78,19 @@ impl Stopping {
     }
 }
 
+/// Runs `work` to its end, whether or not the caller goes on waiting for it: what was begun for a client
+/// is finished when the client has left. Nothing if it panicked.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "this is the one home of spawning"
+)]
+pub async fn to_its_end<T: Send + 'static>(
+    work: impl Future<Output = T> + Send + 'static,
+) -> Option<T> {
+    let task = tokio::spawn(work.in_current_span());
+    task.await.ok()
+}
+
 /// Starts a task that lives as long as one client connection or stream: it ends by itself when either
 /// side leaves, so nobody joins it.
 #[expect(

@@ -42,17 +42,28 @@ enum Holders {
     Many(Vec<ContainerId>),
 }
 
-/// What the containers of one node add up to.
+/// The containers of one node, and what they add up to.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct NodeTotals {
     /// Its containers, by id.
     pub containers: BTreeSet<ContainerId>,
+    /// What they add up to.
+    pub counts: NodeCounts,
+}
+
+/// What the containers of one node add up to.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct NodeCounts {
+    /// How many there are.
+    pub containers: usize,
     /// How many of them run (paused ones included).
     pub running: usize,
     /// How many of the running ones are paused.
     pub paused: usize,
-    /// What running containers claim that hold no placement of ours.
-    pub unmanaged: Resources,
+    /// How many of all hold no placement of ours.
+    pub unmanaged: usize,
+    /// What those of them that run claim.
+    pub unmanaged_claims: Resources,
 }
 
 /// What a reference to a container means.
@@ -244,19 +255,12 @@ impl Inventory {
         self.read().nodes.get(node).cloned().unwrap_or_default()
     }
 
-    /// [`NodeTotals`] without its ids: containers, running, paused, unmanaged claims.
-    pub fn counts(&self, node: &NodeId) -> (usize, usize, usize, Resources) {
+    /// What the containers of `node` add up to, without naming them.
+    pub fn counts(&self, node: &NodeId) -> NodeCounts {
         self.read()
             .nodes
             .get(node)
-            .map(|totals| {
-                (
-                    totals.containers.len(),
-                    totals.running,
-                    totals.paused,
-                    totals.unmanaged,
-                )
-            })
+            .map(|totals| totals.counts)
             .unwrap_or_default()
     }
 
@@ -405,23 +409,27 @@ impl Holders {
 impl NodeTotals {
     fn add(&mut self, container: &Container) {
         self.containers.insert(container.id);
+        let counts = &mut self.counts;
+        let claim = container.unmanaged_claim();
+        counts.containers += 1;
+        counts.unmanaged += usize::from(container.request.is_none());
         if container.state.is_up() {
-            self.running += 1;
-            self.unmanaged = self.unmanaged.saturating_add(container.unmanaged_claim());
+            counts.running += 1;
+            counts.unmanaged_claims = counts.unmanaged_claims.saturating_add(claim);
         }
-        if container.state.is_paused() {
-            self.paused += 1;
-        }
+        counts.paused += usize::from(container.state.is_paused());
     }
 
     fn drop(&mut self, container: &Container) {
         self.containers.remove(&container.id);
+        let counts = &mut self.counts;
+        let claim = container.unmanaged_claim();
+        counts.containers -= 1;
+        counts.unmanaged -= usize::from(container.request.is_none());
         if container.state.is_up() {
-            self.running -= 1;
-            self.unmanaged = self.unmanaged.saturating_sub(container.unmanaged_claim());
+            counts.running -= 1;
+            counts.unmanaged_claims = counts.unmanaged_claims.saturating_sub(claim);
         }
-        if container.state.is_paused() {
-            self.paused -= 1;
-        }
+        counts.paused -= usize::from(container.state.is_paused());
     }
 }

@@ -34,6 +34,6 @@ pub use fleet::Fleet;
 pub use health::Verdict;
 pub use host::{Change, Creation, Health, Host, ListKind};
 pub use images::{Image, Images};
-pub use inventory::{Found, Inventory, NodeTotals};
+pub use inventory::{Found, Inventory, NodeCounts, NodeTotals};
 pub use ring::{Happened, Ring};
 pub use watcher::Observation;

@@ -143,6 +143,7 @@ impl Manager {
     ) -> Result<NodeId, Error> {
         let mut lost = 0;
         loop {
+            let placing = self.placing.lock().await;
             let choice = self.place(order, failed_on)?;
             let promise = Promise {
                 request,
@@ -161,10 +162,11 @@ impl Manager {
                 acting: self.me,
                 recipe: None,
             };
-            match self
+            let reserved = self
                 .commit_for(request, order.caller.clone(), Command::Reserve(promise))
-                .await
-            {
+                .await;
+            drop(placing);
+            match reserved {
                 Ok(_) => return Ok(choice.node),
                 Err(Error::Refused(Refusal::NameTaken { .. })) => {
                     self.name_is_free(name, None).await?

@@ -54,6 +54,8 @@ pub struct Manager {
     me: ManagerId,
     settings: Settings,
     under_way: lifecycle::UnderWay,
+    /// Held from a decision until it is committed: the next one sees what this one promised.
+    placing: tokio::sync::Mutex<()>,
 }
 
 impl Manager {
@@ -75,6 +77,7 @@ impl Manager {
             me,
             settings: settings.clone(),
             under_way: lifecycle::UnderWay::default(),
+            placing: tokio::sync::Mutex::default(),
         };
         manager
             .commit(Command::Found {

@@ -91,7 +91,8 @@ impl Manager {
             .filter(|node| !not_on.contains(&node.id))
             .filter_map(|node| hosts.get(&node.id).map(|host| (node, host)))
             .map(|(node, host)| {
-                let (containers, _, _, unmanaged) = self.fleet.inventory.counts(&node.id);
+                let counts = self.fleet.inventory.counts(&node.id);
+                let promised = cluster.totals(node.id);
                 let health = host.health();
                 Candidate {
                     node: node.id,
@@ -108,9 +109,11 @@ impl Manager {
                     counted: host.is_counted(),
                     platform: node.engine.as_ref().map(|engine| engine.platform.clone()),
                     capacity: node.capacity(),
-                    claimed: cluster.totals(node.id).claimed,
-                    unmanaged,
-                    containers: u32::try_from(containers).unwrap_or(u32::MAX),
+                    claimed: promised.claimed,
+                    unmanaged: counts.unmanaged_claims,
+                    containers: promised
+                        .placements
+                        .saturating_add(u32::try_from(counts.unmanaged).unwrap_or(u32::MAX)),
                     has_image: host.images().find(&request.image).is_some(),
                     taken: taken(request, cluster, node.id),
                 }

@@ -187,7 +187,7 @@ fn keep(proxy: &Proxy, client: &str) -> Result<BuildConnection, ApiError> {
 }
 
 /// Rendezvous hash: the node with the highest score for this client.
-fn choose(hosts: &[Arc<Host>], client: &str) -> Option<Arc<Host>> {
+pub(super) fn choose(hosts: &[Arc<Host>], client: &str) -> Option<Arc<Host>> {
     let score = |host: &Arc<Host>| {
         let mut hasher = DefaultHasher::new();
         (client, host.tag.name.as_str()).hash(&mut hasher);

@@ -38,6 +38,7 @@ pub use listen::{Listener, Open, SocketFile, serve};
 
 use crate::engine::{Container, Fleet, Found, Host};
 use crate::manager::Manager;
+use crate::tasks::to_its_end;
 use exchange::{Exchange, Peer};
 use reply::{Identity, Outcome, Reply};
 
@@ -88,7 +89,7 @@ impl Proxy {
     }
 
     /// Answers one request. Never fails: errors are replies.
-    pub(crate) async fn answer(&self, request: Request<Incoming>, peer: Peer) -> Reply {
+    pub(crate) async fn answer(self: &Arc<Self>, request: Request<Incoming>, peer: Peer) -> Reply {
         let request = request.map(|body| body.map_err(Into::into).boxed_unsync());
         let identity = self.identity();
         let uri = request.uri();
@@ -117,17 +118,15 @@ impl Proxy {
     }
 
     async fn perform(
-        &self,
+        self: &Arc<Self>,
         request: Request<crate::engine::Body>,
         route: Match,
         version: ApiVersion,
         peer: Peer,
     ) -> Reply {
-        let span = tracing::debug_span!(
-            "request",
-            operation = route.operation.name(),
-            object = route.name
-        );
+        let operation = route.operation;
+        let span =
+            tracing::debug_span!("request", operation = operation.name(), object = route.name);
         let exchange = Exchange {
             request,
             route,
@@ -136,17 +135,22 @@ impl Proxy {
             max_body: self.settings.max_body,
         };
         async {
-            match self.handle(exchange).await {
+            let outcome = if is_finished_without_its_client(operation) {
+                let proxy = Arc::clone(self);
+                let handling = async move { proxy.handle(exchange).await };
+                let broken = || Err(ApiError::internal("the manager failed: its log says why"));
+                to_its_end(handling).await.unwrap_or_else(broken)
+            } else {
+                self.handle(exchange).await
+            };
+            match outcome {
                 Ok(reply) => {
                     tracing::debug!(status = reply.status().as_u16(), "answered");
                     reply
                 }
                 Err(error) => {
-                    tracing::debug!(
-                        status = error.status.as_u16(),
-                        error = error.message,
-                        "refused"
-                    );
+                    let status = error.status.as_u16();
+                    tracing::debug!(status, error = error.message, "refused");
                     reply::error(&error)
                 }
             }
@@ -307,6 +311,27 @@ impl Proxy {
     pub(crate) async fn exec_host(&self, id: &str) -> Result<Arc<Host>, ApiError> {
         exec::host(self, id).await
     }
+}
+
+/// Whether an operation has several steps that belong together: a client that leaves between two of them
+/// must not leave a name reserved or a change half recorded.
+fn is_finished_without_its_client(operation: Operation) -> bool {
+    use Operation as O;
+    matches!(
+        operation,
+        O::ContainerCreate
+            | O::ContainerStart
+            | O::ContainerStop
+            | O::ContainerRestart
+            | O::ContainerKill
+            | O::ContainerPause
+            | O::ContainerUnpause
+            | O::ContainerRename
+            | O::ContainerUpdate
+            | O::ContainerRemove
+            | O::ContainerPrune
+            | O::Commit
+    )
 }
 
 fn same_name(name: &str, twins: &[Arc<Container>]) -> ApiError {

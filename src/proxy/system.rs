@@ -307,9 +307,12 @@ fn pool(proxy: &Proxy, hosts: &[Arc<Host>]) -> Pool {
     };
     for host in hosts {
         let (facts, health) = (host.facts(), host.health());
-        let (containers, up, paused, unmanaged) = proxy.fleet.inventory.counts(&host.tag.id);
-        let reserved = unmanaged.saturating_add(cluster.totals(host.tag.id).claimed);
-        let running = up.saturating_sub(paused);
+        let counts = proxy.fleet.inventory.counts(&host.tag.id);
+        let reserved = counts
+            .unmanaged_claims
+            .saturating_add(cluster.totals(host.tag.id).claimed);
+        let (containers, paused) = (counts.containers, counts.paused);
+        let running = counts.running.saturating_sub(paused);
         pool.containers += containers;
         pool.running += running;
         pool.paused += paused;

@@ -1,0 +1,413 @@
+//! `POST /images/create` and `/images/load`: a pull and a load bring an image to every node that is up.
+//!
+//! One task for each node works and reports; what they report is told as one stream. The nodes that are down are left
+//! out and named. An import is made on one node only, since two would have two ids.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use api_compat::error::{ApiError, JSON_CONTENT_TYPE};
+use api_compat::json_edit::quote;
+use api_compat::progress::Merger;
+use api_compat::route::Operation;
+use api_compat::version::ApiVersion;
+use bytes::{Bytes, BytesMut};
+use futures_util::future::join_all;
+use futures_util::stream;
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
+use http::{HeaderMap, HeaderValue, Method, Request, StatusCode};
+use http_body::Frame;
+use http_body_util::{BodyExt as _, Limited, StreamBody};
+use tokio::sync::{mpsc, oneshot};
+
+use super::super::exchange::Exchange;
+use super::super::fan_out::{Part, Parts};
+use super::super::forward::{forward, with_query};
+use super::super::reply::{self, Outcome};
+use super::super::splice::strip_hop_by_hop;
+use super::super::{Proxy, build, system};
+use crate::engine::{Body, BoxError, EngineReply, Error, Host, ListKind, empty};
+use crate::tasks::spawn_stream;
+
+/// Reports of all nodes that wait to be told.
+const REPORTS_WAITING: usize = 64;
+/// Parts of an archive that wait for one node; hyper reads a body in parts of up to some hundred kilobytes.
+const PARTS_WAITING: usize = 32;
+/// A node that takes nothing of an archive for so long is left behind.
+const STALL: Duration = Duration::from_secs(30);
+/// No line of progress is longer.
+const LINE_MAX_BYTES: usize = 1 << 20;
+/// No refusal is longer.
+const REFUSAL_MAX_BYTES: usize = 1 << 20;
+
+/// A pull, or an import if no image is named.
+pub(super) async fn create(proxy: &Proxy, exchange: Exchange) -> Outcome {
+    let query = exchange.query()?;
+    let target = with_query(Operation::ImageCreate.target(&[]), exchange.raw_query());
+    let hosts = system::up(proxy);
+    if query.text("fromImage").is_empty() {
+        let key = format!("{}:{}", query.text("repo"), query.text("tag"));
+        let host = build::choose(&hosts, &key).ok_or_else(|| system::nobody(proxy))?;
+        return on_one(proxy, host, &target, exchange).await;
+    }
+    if proxy.fleet.hosts().len() <= 1 {
+        let host = hosts
+            .first()
+            .cloned()
+            .ok_or_else(|| system::nobody(proxy))?;
+        return on_one(proxy, host, &target, exchange).await;
+    }
+    let merger = Merger::pull(hosts.iter().map(|host| host.tag.name.to_string()));
+    let order = Order {
+        target,
+        version: exchange.version,
+        headers: headers(exchange.headers()),
+    };
+    let bodies = hosts.iter().map(|_| (empty(), None)).collect();
+    let skipped = skipped(proxy, |name, why| {
+        format!(
+            "{{\"status\":{},\"id\":{}}}",
+            quote(&format!("Skipped: {why}")),
+            quote(name)
+        )
+    });
+    drop(exchange);
+    on_all(proxy, hosts, order, bodies, merger, skipped).await
+}
+
+/// Streams an archive to all nodes at once, as fast as the slowest one takes it.
+pub(super) async fn load(proxy: &Proxy, exchange: Exchange) -> Outcome {
+    let target = with_query(Operation::ImageLoad.target(&[]), exchange.raw_query());
+    let hosts = system::up(proxy);
+    if proxy.fleet.hosts().len() <= 1 {
+        let host = hosts
+            .first()
+            .cloned()
+            .ok_or_else(|| system::nobody(proxy))?;
+        return on_one(proxy, host, &target, exchange).await;
+    }
+    let merger = Merger::load(hosts.iter().map(|host| host.tag.name.to_string()));
+    let order = Order {
+        target,
+        version: exchange.version,
+        headers: headers(exchange.headers()),
+    };
+    let skipped = skipped(proxy, |name, why| {
+        format!(
+            "{{\"stream\":{}}}",
+            quote(&format!("Skipped {name}: {why}\n"))
+        )
+    });
+    let mut bodies = Vec::with_capacity(hosts.len());
+    let mut takers = Vec::with_capacity(hosts.len());
+    for _ in &hosts {
+        let (parts, receiver) = mpsc::channel(PARTS_WAITING);
+        let (leave, left) = oneshot::channel();
+        bodies.push((streamed(receiver), Some(left)));
+        takers.push(Taker {
+            parts,
+            leave: Some(leave),
+        });
+    }
+    let archive = exchange.request.into_body();
+    spawn_stream(tracing::debug_span!("load"), share(archive, takers));
+    on_all(proxy, hosts, order, bodies, merger, skipped).await
+}
+
+/// One node does it, and its stream is the answer.
+async fn on_one(proxy: &Proxy, host: Arc<Host>, target: &str, exchange: Exchange) -> Outcome {
+    let guard = proxy.open.enter();
+    let reply = forward(&host, target, exchange).await?;
+    if !reply.status().is_success() {
+        return Ok(reply);
+    }
+    Ok(reply.map(|body| super::reread_at_end(body, host, guard).boxed_unsync()))
+}
+
+fn headers(client: &HeaderMap) -> HeaderMap {
+    let mut headers = client.clone();
+    strip_hop_by_hop(&mut headers);
+    headers.remove(CONTENT_LENGTH);
+    headers
+}
+
+/// A line for each node that is down.
+fn skipped(proxy: &Proxy, line: impl Fn(&str, &str) -> String) -> Vec<String> {
+    let down = proxy.fleet.by_name().into_iter();
+    down.filter_map(|host| {
+        Some(line(
+            host.tag.name.as_str(),
+            &host.ready().err()?.to_string(),
+        ))
+    })
+    .collect()
+}
+
+/// One node's end of an archive that is being shared.
+struct Taker {
+    parts: mpsc::Sender<Result<Bytes, BoxError>>,
+    /// Tells the node's task why it gets no more.
+    leave: oneshot::Sender<String>,
+}
+
+/// Reads the archive once and gives each part to all nodes that still take it.
+async fn share(mut archive: Body, mut takers: Vec<Taker>) {
+    while !takers.is_empty() {
+        let part = match archive.frame().await {
+            None => return,
+            Some(Ok(frame)) => match frame.into_data() {
+                Ok(part) => part,
+                // Trailers, which no archive has.
+                Err(_) => continue,
+            },
+            Some(Err(error)) => {
+                let why = format!("the archive broke off: {error}");
+                join_all(
+                    takers
+                        .into_iter()
+                        .map(|taker| taker.leave_behind(why.clone())),
+                )
+                .await;
+                return;
+            }
+        };
+        let given = join_all(takers.into_iter().map(|taker| {
+            let part = part.clone();
+            async move {
+                match tokio::time::timeout(STALL, taker.parts.send(Ok(part))).await {
+                    Ok(Ok(())) => Some(taker),
+                    // Its task has ended and has said why.
+                    Ok(Err(_)) => None,
+                    Err(_) => {
+                        taker.leave_behind(format!(
+                            "it took nothing of the archive for {}s",
+                            STALL.as_secs()
+                        ));
+                        None
+                    }
+                }
+            }
+        }));
+        takers = given.await.into_iter().flatten().collect();
+    }
+}
+
+impl Taker {
+    /// The archive must not seem to end here, so this waits until nobody reads it any more.
+    async fn leave_behind(self, why: String) {
+        // If the task is gone it has said why itself.
+        let _ = self.leave.send(why);
+        let _ = tokio::time::timeout(STALL, self.parts.closed()).await;
+    }
+}
+
+fn streamed(parts: mpsc::Receiver<Result<Bytes, BoxError>>) -> Body {
+    let frames = stream::unfold(parts, |mut parts| async move {
+        let part = parts.recv().await?;
+        Some((part.map(Frame::data), parts))
+    });
+    StreamBody::new(frames).boxed_unsync()
+}
+
+/// The request that every node gets.
+#[derive(Clone)]
+struct Order {
+    target: String,
+    version: ApiVersion,
+    headers: HeaderMap,
+}
+
+/// What one node's task reports. The number is the node's.
+enum Report {
+    /// The engine has begun to answer well.
+    Began,
+    /// A line of its progress.
+    Line(usize, Bytes),
+    /// It is done and our lists show it, or it failed after it had begun.
+    Ended(usize, Result<(), String>),
+    /// It did not even begin.
+    Refused(usize, Result<EngineReply, Error>),
+}
+
+type Work = (Body, Option<oneshot::Receiver<String>>);
+
+/// Has all nodes do it. If none begins, that is the answer; else what they report follows.
+async fn on_all(
+    proxy: &Proxy,
+    hosts: Vec<Arc<Host>>,
+    order: Order,
+    works: Vec<Work>,
+    mut merger: Merger,
+    skipped: Vec<String>,
+) -> Outcome {
+    if hosts.is_empty() {
+        return Err(system::nobody(proxy));
+    }
+    let (reports, mut reported) = mpsc::channel(REPORTS_WAITING);
+    for (node, (host, (body, leave))) in hosts.iter().zip(works).enumerate() {
+        let worker = Worker {
+            node,
+            host: Arc::clone(host),
+            reports: reports.clone(),
+        };
+        let span = tracing::debug_span!("bring", node = %host.tag.name);
+        spawn_stream(span, worker.run(order.clone(), body, leave));
+    }
+    drop(reports);
+    let mut refused = Vec::new();
+    loop {
+        match reported.recv().await {
+            Some(Report::Refused(node, answer)) => refused.push((node, answer)),
+            Some(_) => break,
+            None => {
+                let part = |(node, answer): (usize, _)| Part {
+                    host: Arc::clone(&hosts[node]),
+                    answer,
+                };
+                let answered = Parts(refused.into_iter().map(part).collect()).merge();
+                return Err(answered
+                    .err()
+                    .unwrap_or_else(|| ApiError::internal("no node answered")));
+            }
+        }
+    }
+    let mut first = skipped;
+    for (node, answer) in refused {
+        first.extend(merger.ended(node, Err(words(answer))));
+    }
+    let guard = proxy.open.enter();
+    let told = stream::unfold(Some((reported, merger, first, guard)), |state| async move {
+        let (mut reported, mut merger, first, guard) = state?;
+        if !first.is_empty() {
+            return Some((data(&first), Some((reported, merger, Vec::new(), guard))));
+        }
+        while let Some(report) = reported.recv().await {
+            let lines = match report {
+                Report::Began => Vec::new(),
+                Report::Line(node, line) => merger.line(node, &line),
+                Report::Ended(node, outcome) => merger.ended(node, outcome),
+                Report::Refused(node, answer) => merger.ended(node, Err(words(answer))),
+            };
+            if !lines.is_empty() {
+                return Some((data(&lines), Some((reported, merger, Vec::new(), guard))));
+            }
+        }
+        let (last, error) = merger.finish();
+        let mut bytes = joined(&last);
+        if let Some(error) = error {
+            bytes.extend_from_slice(&ApiError::internal(error).stream_error_line());
+        }
+        (!bytes.is_empty()).then(|| (Ok(Frame::data(bytes.freeze())), None))
+    });
+    let mut reply = reply::status(StatusCode::OK);
+    reply
+        .headers_mut()
+        .insert(CONTENT_TYPE, HeaderValue::from_static(JSON_CONTENT_TYPE));
+    *reply.body_mut() = StreamBody::new(told).boxed_unsync();
+    Ok(reply)
+}
+
+fn data(lines: &[String]) -> Result<Frame<Bytes>, BoxError> {
+    Ok(Frame::data(joined(lines).freeze()))
+}
+
+fn joined(lines: &[String]) -> BytesMut {
+    let mut bytes = BytesMut::new();
+    for line in lines {
+        bytes.extend_from_slice(line.as_bytes());
+        bytes.extend_from_slice(b"\r\n");
+    }
+    bytes
+}
+
+fn words(answer: Result<EngineReply, Error>) -> String {
+    answer.map_or_else(|error| error.to_string(), |reply| reply.message())
+}
+
+/// What works for one node.
+struct Worker {
+    node: usize,
+    host: Arc<Host>,
+    reports: mpsc::Sender<Report>,
+}
+
+impl Worker {
+    /// Ends at once when the client leaves: nobody takes reports any more, and the engine stops what it does.
+    async fn run(self, order: Order, body: Body, leave: Option<oneshot::Receiver<String>>) {
+        let left_behind = async {
+            match leave {
+                Some(leave) => match leave.await {
+                    Ok(why) => why,
+                    // The archive is read to its end.
+                    Err(_) => std::future::pending().await,
+                },
+                None => std::future::pending().await,
+            }
+        };
+        let report = tokio::select! {
+            () = self.reports.closed() => return,
+            why = left_behind => Report::Ended(self.node, Err(why)),
+            report = self.work(order, body) => report,
+        };
+        // Nobody listens if the client has left.
+        let _ = self.reports.send(report).await;
+    }
+
+    async fn work(&self, order: Order, body: Body) -> Report {
+        let mut request = Request::new(body);
+        *request.method_mut() = Method::POST;
+        *request.headers_mut() = order.headers;
+        let response = match self.host.send(order.version, &order.target, request).await {
+            Ok(response) => response,
+            Err(error) => return Report::Refused(self.node, Err(error)),
+        };
+        let (parts, body) = response.into_parts();
+        if !parts.status.is_success() {
+            let body = Limited::new(body, REFUSAL_MAX_BYTES).collect().await;
+            let body = body.map(|whole| whole.to_bytes()).unwrap_or_default();
+            return Report::Refused(
+                self.node,
+                Ok(EngineReply {
+                    status: parts.status,
+                    headers: parts.headers,
+                    body,
+                }),
+            );
+        }
+        let _ = self.reports.send(Report::Began).await;
+        let outcome = tokio::select! {
+            outcome = self.pass_lines(body) => outcome,
+            lost = self.host.lost() => Err(lost.to_string()),
+        };
+        if outcome.is_ok() {
+            self.host.reread(ListKind::Images).await;
+        }
+        Report::Ended(self.node, outcome)
+    }
+
+    async fn pass_lines(&self, mut body: hyper::body::Incoming) -> Result<(), String> {
+        let mut kept = BytesMut::new();
+        while let Some(frame) = body.frame().await {
+            let frame = frame.map_err(|error| format!("the engine's answer broke off: {error}"))?;
+            let Ok(part) = frame.into_data() else {
+                continue;
+            };
+            kept.extend_from_slice(&part);
+            while let Some(end) = kept.iter().position(|byte| *byte == b'\n') {
+                let line = kept.split_to(end + 1).freeze();
+                // The client has left: the whole task ends.
+                let _ = self.reports.send(Report::Line(self.node, line)).await;
+            }
+            if kept.len() > LINE_MAX_BYTES {
+                return Err("the engine's answer has a line that does not end".to_owned());
+            }
+        }
+        if !kept.is_empty() {
+            let _ = self
+                .reports
+                .send(Report::Line(self.node, kept.freeze()))
+                .await;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,139 @@
+//! `GET /images/json`: one row for each image, on however many nodes it is.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use api_compat::error::ApiError;
+use api_compat::image_list::{self, ImageQuery, Resolved, Source};
+use api_compat::json_view::View;
+use http::StatusCode;
+
+use super::super::Proxy;
+use super::super::exchange::Exchange;
+use super::super::fan_out::{self, Missing, Part};
+use super::super::forward::with_query;
+use super::super::reply::{self, Outcome};
+use super::super::short_lists::engines_query;
+use crate::clock;
+use crate::engine::{EngineCall, EngineReply, Host, Images};
+
+/// How long the engines may take to list what is not kept here.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// One node's images: as listed before, or as it says now.
+enum Listed {
+    Before(Arc<Images>),
+    Now(EngineReply),
+}
+
+/// In a pool of one the engine's own list; else what was last read, unless more is asked for.
+pub(super) async fn list(proxy: &Proxy, exchange: Exchange) -> Outcome {
+    let query = exchange.query()?;
+    let wanted = ImageQuery::parse(&query, exchange.version, clock::now())?;
+    let target = with_query(
+        "/images/json".to_owned(),
+        &engines_query(&query, wanted.filters()),
+    );
+    let is_wanted =
+        |host: &Host| wanted.wants_node(host.tag.name.as_str(), &host.tag.id.to_string());
+    if let Some(host) = proxy.fleet.only()
+        && is_wanted(&host)
+        && let Ok(answer) = host
+            .call(EngineCall::get(target).at(exchange.version))
+            .await
+    {
+        return Ok(reply::passed_on(answer));
+    }
+    let resolved = Resolved {
+        before: built(proxy, wanted.before())?.into_iter().min(),
+        since: built(proxy, wanted.since())?.into_iter().max(),
+    };
+    let hosts: Vec<_> = proxy
+        .fleet
+        .by_name()
+        .into_iter()
+        .filter(|host| is_wanted(host))
+        .collect();
+    let mut missing = Missing::default();
+    for host in &hosts {
+        if let Err(error) = host.ready() {
+            missing.note(host, &error);
+        }
+    }
+    let listed = if wanted.asks_for_more() {
+        // The filters are ours to apply: whether a tag matches depends on what it means in the pool.
+        let mut query = query.clone();
+        query.remove("filters");
+        query.remove("filter");
+        let target = with_query("/images/json".to_owned(), &query.encode());
+        ask(&hosts, &EngineCall::get(target).at(exchange.version)).await
+    } else {
+        hosts
+            .iter()
+            .map(|host| Listed::Before(host.images()))
+            .collect()
+    };
+    let sources: Vec<_> = hosts
+        .iter()
+        .zip(&listed)
+        .map(|(host, listed)| Source {
+            node: host.tag.name.as_str(),
+            healthy: host.is_up(),
+            images: listed.views(),
+        })
+        .collect();
+    let mut body = vec![b'['];
+    for mut row in image_list::merge(&sources) {
+        if wanted.select(&mut row, &resolved) {
+            if body.len() > 1 {
+                body.push(b',');
+            }
+            row.render(&mut body, exchange.version, true)
+                .map_err(|error| ApiError::internal(error.to_string()))?;
+        }
+    }
+    body.push(b']');
+    let mut reply = reply::json(StatusCode::OK, body);
+    missing.mark(&mut reply);
+    Ok(reply)
+}
+
+/// When the named images were built; an unknown one is the engine's 404.
+fn built<'a>(
+    proxy: &Proxy,
+    references: impl Iterator<Item = &'a str>,
+) -> Result<Vec<i64>, ApiError> {
+    references
+        .map(|reference| {
+            let found = super::resolve(proxy, reference);
+            found
+                .map(|image| image.created)
+                .ok_or_else(|| super::nowhere(proxy, reference))
+        })
+        .collect()
+}
+
+/// What the engines say now; of one that does not answer in time what it said before.
+async fn ask(hosts: &[Arc<Host>], call: &EngineCall) -> Vec<Listed> {
+    let parts = fan_out::ask(hosts.to_vec(), call, PATIENCE).await;
+    let now = |Part { host, answer }: Part| match answer {
+        Ok(reply) if reply.status.is_success() => Listed::Now(reply),
+        _ => Listed::Before(host.images()),
+    };
+    parts.0.into_iter().map(now).collect()
+}
+
+impl Listed {
+    fn views(&self) -> Vec<View<'_>> {
+        match self {
+            Self::Before(images) => images
+                .all()
+                .iter()
+                .filter_map(|image| View::parse(image.raw.get().as_bytes()).ok())
+                .collect(),
+            Self::Now(reply) => View::parse(&reply.body)
+                .map(|list| list.elements().collect())
+                .unwrap_or_default(),
+        }
+    }
+}

@@ -1,0 +1,120 @@
+//! `DELETE /images/{name}`: on every node where the name or id is known.
+//!
+//! An engine refuses to remove what a container of its uses. So that no node loses an image which another one refuses to
+//! remove, those where a container uses it are asked first, one after the other.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use api_compat::container_item::Head;
+use api_compat::route::Operation;
+use serde::{Deserialize, Serialize};
+
+use super::super::exchange::Exchange;
+use super::super::fan_out::{self, Parts};
+use super::super::forward::with_query;
+use super::super::reply::{Outcome, ok_json};
+use super::super::short_lists::read;
+use super::super::{Proxy, system};
+use crate::engine::{EngineCall, Host};
+
+/// Removing large images takes engines a while.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// What an engine did: one of both.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Record {
+    #[serde(rename = "Untagged", default, skip_serializing_if = "Option::is_none")]
+    untagged: Option<String>,
+    #[serde(rename = "Deleted", default, skip_serializing_if = "Option::is_none")]
+    deleted: Option<String>,
+}
+
+/// Removes an image, or a name of it.
+pub(super) async fn remove(proxy: &Proxy, exchange: Exchange) -> Outcome {
+    let mut reference = exchange.name().to_owned();
+    let mut targets = known_on(system::up(proxy), &reference);
+    if targets.is_empty()
+        && let Some((node, rest)) = exchange.name().split_once('/')
+        && let Some(host) = proxy.fleet.named(node).filter(|host| host.is_up())
+    {
+        targets = known_on(vec![host], rest);
+        reference = rest.to_owned();
+    }
+    if targets.is_empty() {
+        return super::unknown(proxy, exchange).await;
+    }
+    let target = with_query(
+        Operation::ImageRemove.target(&[&reference]),
+        exchange.raw_query(),
+    );
+    let call = EngineCall::delete(target).at(exchange.version);
+    drop(exchange);
+    let (using, rest): (Vec<_>, Vec<_>) = targets
+        .into_iter()
+        .partition(|(host, id)| is_used(proxy, host, id));
+    let mut parts = Vec::new();
+    for (host, _) in &using {
+        let answered = fan_out::ask(vec![Arc::clone(host)], &call, PATIENCE).await;
+        let refused = answered.0.iter().any(|part| {
+            !part
+                .answer
+                .as_ref()
+                .is_ok_and(|reply| reply.status.is_success())
+        });
+        parts.extend(answered.0);
+        if refused && parts.len() == 1 {
+            return finish(Parts(parts)).await;
+        }
+        if refused {
+            break;
+        }
+    }
+    if parts.len() == using.len() {
+        let hosts = rest.into_iter().map(|(host, _)| host).collect();
+        parts.extend(fan_out::ask(hosts, &call, PATIENCE).await.0);
+    }
+    finish(Parts(parts)).await
+}
+
+/// The nodes on which a name means anything, and what: it is removed there even if it means different images.
+fn known_on(hosts: Vec<Arc<Host>>, reference: &str) -> Vec<(Arc<Host>, String)> {
+    let known = |host: Arc<Host>| {
+        let id = host.images().find(reference)?.id.clone();
+        Some((host, id))
+    };
+    hosts.into_iter().filter_map(known).collect()
+}
+
+/// Whether a container of the node was made from the image.
+fn is_used(proxy: &Proxy, host: &Host, image: &str) -> bool {
+    let inventory = &proxy.fleet.inventory;
+    inventory
+        .totals(&host.tag.id)
+        .containers
+        .iter()
+        .filter_map(|id| inventory.get(id))
+        .any(|container| {
+            let mut item = Vec::new();
+            container.render(&mut item, api_compat::ApiVersion::MAX, "", "");
+            Head::parse(&item).is_ok_and(|head| head.image_id == image)
+        })
+}
+
+/// All that was done, each thing once.
+async fn finish(parts: Parts) -> Outcome {
+    let hosts: Vec<_> = parts.0.iter().map(|part| Arc::clone(&part.host)).collect();
+    super::reread_all(&hosts).await;
+    let (answers, missing) = parts.merge()?;
+    let mut records: Vec<Record> = Vec::new();
+    for (host, answer) in answers {
+        for record in read::<Vec<Record>>(&host, &answer.body)? {
+            if !records.contains(&record) {
+                records.push(record);
+            }
+        }
+    }
+    let mut reply = ok_json(&records)?;
+    missing.mark(&mut reply);
+    Ok(reply)
+}

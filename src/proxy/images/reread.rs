@@ -1,0 +1,82 @@
+//! A stream after which images are new: its end is told only once the lists show them.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use http_body::{Body as HttpBody, Frame, SizeHint};
+
+use crate::engine::{Body, BoxError, Host, ListKind};
+
+/// Passes `body` on, and reads the images of `host` again before it tells the end. `guard` is dropped with the stream,
+/// also when the client leaves early.
+pub(in crate::proxy) fn reread_at_end(
+    body: Body,
+    host: Arc<Host>,
+    guard: impl Send + 'static,
+) -> impl HttpBody<Data = Bytes, Error = BoxError> + Send + 'static {
+    Rereading {
+        state: State::Streaming(body),
+        host,
+        _guard: guard,
+    }
+}
+
+struct Rereading<G> {
+    state: State,
+    host: Arc<Host>,
+    _guard: G,
+}
+
+enum State {
+    Streaming(Body),
+    Reading(Pin<Box<dyn Future<Output = ()> + Send>>),
+    Ended,
+}
+
+// Nothing is pinned in place: the parts that need it are boxed.
+impl<G> Unpin for Rereading<G> {}
+
+impl<G> HttpBody for Rereading<G> {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let this = &mut *self;
+        loop {
+            match &mut this.state {
+                State::Streaming(body) => match ready!(Pin::new(body).poll_frame(cx)) {
+                    None => {
+                        let host = Arc::clone(&this.host);
+                        this.state =
+                            State::Reading(Box::pin(
+                                async move { host.reread(ListKind::Images).await },
+                            ));
+                    }
+                    frame => return Poll::Ready(frame),
+                },
+                State::Reading(reading) => {
+                    ready!(reading.as_mut().poll(cx));
+                    this.state = State::Ended;
+                }
+                State::Ended => return Poll::Ready(None),
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        matches!(self.state, State::Ended)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.state {
+            State::Streaming(body) => body.size_hint(),
+            State::Reading(_) => SizeHint::new(),
+            State::Ended => SizeHint::with_exact(0),
+        }
+    }
+}
