@@ -1,6 +1,8 @@
-//! Progress of one pull on several nodes, told as one: what is said of a layer is what its slowest node says.
+//! Progress of one pull or load on several nodes, told as one: of a pull, what is said of a layer is what its slowest
+//! node says; of a load, what one node says stands for all, as long as it does not fail.
 //!
-//! Source: moby 28.5.2 `distribution/pull_v2.go` (the states of a layer) and `pkg/streamformatter`.
+//! Source: moby 28.5.2 `distribution/pull_v2.go` (the states of a layer), `image/tarexport/load.go` and
+//! `pkg/streamformatter`.
 //!
 //! **Invariant**: a layer never seems further than it is on any node that still works on it; every line is one that an
 //! engine wrote, or names a node.
@@ -10,15 +12,22 @@ use std::collections::BTreeMap;
 use crate::json_edit::quote;
 use crate::json_view::View;
 
-/// Several nodes at work on one pull.
+/// Several nodes at work on one pull or load.
 #[derive(Debug)]
 pub struct Merger {
+    work: Work,
     nodes: Vec<Node>,
     layers: BTreeMap<String, Layer>,
     /// Lines that are no layer's, already told.
     told: Vec<String>,
     digests: Vec<String>,
     statuses: Vec<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Work {
+    Pull,
+    Load,
 }
 
 #[derive(Debug)]
@@ -41,8 +50,17 @@ type Step = (u8, i64);
 const TOLD_MAX: usize = 256;
 
 impl Merger {
-    /// These nodes begin.
-    pub fn new(nodes: impl IntoIterator<Item = String>) -> Self {
+    /// These nodes begin to pull.
+    pub fn pull(nodes: impl IntoIterator<Item = String>) -> Self {
+        Self::new(Work::Pull, nodes)
+    }
+
+    /// These nodes begin to load.
+    pub fn load(nodes: impl IntoIterator<Item = String>) -> Self {
+        Self::new(Work::Load, nodes)
+    }
+
+    fn new(work: Work, nodes: impl IntoIterator<Item = String>) -> Self {
         let nodes = nodes
             .into_iter()
             .map(|name| Node {
@@ -51,6 +69,7 @@ impl Merger {
             })
             .collect();
         Self {
+            work,
             nodes,
             layers: BTreeMap::new(),
             told: Vec::new(),
@@ -72,6 +91,9 @@ impl Merger {
     }
 
     fn said(&mut self, node: usize, view: View<'_>, text: &str) -> Option<String> {
+        if self.work == Work::Load && view.get("stream").is_none() {
+            return self.stands_for_all(node).then(|| text.to_owned());
+        }
         let status = view.text_of("status");
         let id = view.text_of("id");
         match rank(&status) {
@@ -110,7 +132,7 @@ impl Merger {
         };
         let succeeded = outcome.is_ok();
         entry.outcome = Some(outcome);
-        let done = succeeded.then(|| {
+        let done = (succeeded && self.work == Work::Pull).then(|| {
             format!(
                 "{{\"status\":\"Pull complete\",\"id\":{}}}",
                 quote(&entry.name)
@@ -146,6 +168,15 @@ impl Merger {
             Vec::new()
         };
         (last, failure(&failed, self.nodes.len()))
+    }
+
+    /// Whether this is the first node that has not failed.
+    fn stands_for_all(&self, node: usize) -> bool {
+        let first = self
+            .nodes
+            .iter()
+            .position(|node| !matches!(node.outcome, Some(Err(_))));
+        first == Some(node)
     }
 
     /// What the slowest node that is still at work says of a layer, if that is news.
@@ -217,7 +248,7 @@ mod tests {
     /// `node> status id [bytes]` a line; `node. ` ends one well, `node! why` badly.
     #[track_caller]
     fn check(script: &str, expected: &str) {
-        let mut merger = Merger::new(["n1".to_owned(), "n2".to_owned()]);
+        let mut merger = Merger::pull(["n1".to_owned(), "n2".to_owned()]);
         let mut told = Vec::new();
         for step in script.split(';').map(str::trim) {
             let (head, rest) = step.split_at(3);
@@ -281,6 +312,36 @@ mod tests {
         check(
             "n1.",
             "Pull complete/n1; error: 1 of 2 nodes failed: n2: the engine's answer broke off",
+        );
+    }
+
+    #[test]
+    fn of_a_load_one_node_speaks_for_all() {
+        let mut merger = Merger::load(["n1".to_owned(), "n2".to_owned()]);
+        let mut told = Vec::new();
+        for (node, line) in [
+            (1, r#"{"status":"Loading layer","id":"l"}"#),
+            (0, r#"{"status":"Loading layer","id":"l"}"#),
+            (1, r#"{"stream":"Loaded image: x:1\n"}"#),
+            (0, r#"{"errorDetail":{"message":"full"},"error":"full"}"#),
+            (1, r#"{"status":"Loading layer","id":"m"}"#),
+            (1, r#"{"stream":"Loaded image: x:1\n"}"#),
+        ] {
+            told.extend(merger.line(node, line.as_bytes()));
+        }
+        told.extend(merger.ended(1, Ok(())));
+        let (last, error) = merger.finish();
+        assert_eq!(
+            told,
+            [
+                r#"{"status":"Loading layer","id":"l"}"#,
+                r#"{"stream":"Loaded image: x:1\n"}"#,
+                r#"{"status":"Loading layer","id":"m"}"#,
+            ]
+        );
+        assert_eq!(
+            (last, error.as_deref()),
+            (Vec::new(), Some("1 of 2 nodes failed: n1: full"))
         );
     }
 }

@@ -104,10 +104,7 @@ pub(super) async fn load(proxy: &Proxy, exchange: Exchange) -> Outcome {
         let (parts, receiver) = mpsc::channel(PARTS_WAITING);
         let (leave, left) = oneshot::channel();
         bodies.push((streamed(receiver), Some(left)));
-        takers.push(Taker {
-            parts,
-            leave: Some(leave),
-        });
+        takers.push(Taker { parts, leave });
     }
     let archive = exchange.request.into_body();
     spawn_stream(tracing::debug_span!("load"), share(archive, takers));
@@ -179,10 +176,12 @@ async fn share(mut archive: Body, mut takers: Vec<Taker>) {
                     // Its task has ended and has said why.
                     Ok(Err(_)) => None,
                     Err(_) => {
-                        taker.leave_behind(format!(
-                            "it took nothing of the archive for {}s",
-                            STALL.as_secs()
-                        ));
+                        taker
+                            .leave_behind(format!(
+                                "it took nothing of the archive for {}s",
+                                STALL.as_secs()
+                            ))
+                            .await;
                         None
                     }
                 }
