@@ -26,6 +26,7 @@ mod volumes;
 use std::sync::Arc;
 
 use api_compat::error::{ApiError, PLAIN_CONTENT_TYPE};
+use api_compat::headers::Identity;
 use api_compat::route::{self, BAD_REQUEST_BODY, Lookup, Match, Operation};
 use api_compat::version::ApiVersion;
 use http::header::{CONTENT_TYPE, LOCATION};
@@ -40,7 +41,7 @@ use crate::engine::{Container, Fleet, Found, Host};
 use crate::manager::Manager;
 use crate::tasks::to_its_end;
 use exchange::{Exchange, Peer};
-use reply::{Identity, Outcome, Reply};
+use reply::{Outcome, Reply};
 
 /// What the endpoint is told by its settings.
 #[derive(Debug, Clone)]
@@ -112,7 +113,7 @@ impl Proxy {
             Lookup::Undecodable => return undecodable(),
         };
         if reply.status() != StatusCode::SWITCHING_PROTOCOLS {
-            identity.put_on(reply.headers_mut());
+            identity.put(reply.headers_mut());
         }
         reply
     }

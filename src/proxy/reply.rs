@@ -4,8 +4,8 @@
 
 use api_compat::error::{ApiError, JSON_CONTENT_TYPE, PLAIN_CONTENT_TYPE};
 use api_compat::version::Unsupported;
-use http::header::{CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, SERVER};
-use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER};
+use http::{HeaderName, HeaderValue, Response, StatusCode};
 
 use crate::engine::{self, Body, NotWhole, empty, full, read_whole};
 use crate::manager;
@@ -21,36 +21,6 @@ pub(crate) type Outcome = Result<Reply, ApiError>;
 
 /// Names the nodes whose part is missing from a merged reply.
 pub(crate) const PARTIAL: HeaderName = HeaderName::from_static("x-cluster-partial");
-
-/// The headers that every reply but a 101 carries (api-matrix 1.1).
-#[derive(Debug, Clone)]
-pub(crate) struct Identity {
-    /// The newest version we speak with this pool.
-    pub(crate) api_version: String,
-    /// The engine version that we pass for.
-    pub(crate) engine_version: String,
-    /// Whether every engine is experimental.
-    pub(crate) experimental: bool,
-}
-
-impl Identity {
-    /// Puts the headers on, in place of whatever an engine said of itself.
-    pub(crate) fn put_on(&self, headers: &mut HeaderMap) {
-        let value = |text: &str| {
-            HeaderValue::from_str(text).unwrap_or_else(|_| HeaderValue::from_static(""))
-        };
-        headers.insert("api-version", value(&self.api_version));
-        headers.insert(
-            "docker-experimental",
-            HeaderValue::from_static(if self.experimental { "true" } else { "false" }),
-        );
-        headers.insert("ostype", HeaderValue::from_static("linux"));
-        headers.insert(
-            SERVER,
-            value(&format!("Docker/{} (linux)", self.engine_version)),
-        );
-    }
-}
 
 /// A reply with a JSON body, as `httputils.WriteJSON` does: a newline at the end.
 pub(crate) fn json(status: StatusCode, body: impl Into<Vec<u8>>) -> Reply {

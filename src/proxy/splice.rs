@@ -7,6 +7,7 @@ use std::io;
 use std::sync::Arc;
 
 use api_compat::error::ApiError;
+use api_compat::headers::is_hop_by_hop;
 use http::header::{CONNECTION, UPGRADE};
 use http::{HeaderMap, HeaderName, Request, Response, StatusCode};
 use http_body_util::BodyExt as _;
@@ -21,19 +22,15 @@ use crate::tasks::spawn_stream;
 /// So many bytes may be under way in each direction.
 const BUFFER_BYTES: usize = 64 << 10;
 
-/// Headers that concern one connection only and are not passed on (RFC 9110 7.6.1).
-const HOP_BY_HOP: [HeaderName; 6] = [
-    CONNECTION,
-    HeaderName::from_static("keep-alive"),
-    HeaderName::from_static("proxy-connection"),
-    http::header::TE,
-    http::header::TRANSFER_ENCODING,
-    UPGRADE,
-];
-
-/// Takes out what concerns one connection only.
+/// Takes out what concerns one connection only (RFC 9110 7.6.1).
 pub(crate) fn strip_hop_by_hop(headers: &mut HeaderMap) {
-    for name in &HOP_BY_HOP {
+    let connection = headers.get(CONNECTION).cloned();
+    let ours: Vec<HeaderName> = headers
+        .keys()
+        .filter(|name| is_hop_by_hop(name, connection.as_ref()))
+        .cloned()
+        .collect();
+    for name in ours {
         headers.remove(name);
     }
 }

@@ -6,18 +6,19 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use api_compat::disk_usage::{self, Usage};
-use api_compat::error::{ApiError, PLAIN_CONTENT_TYPE};
+use api_compat::error::ApiError;
+use api_compat::headers::Identity;
 use api_compat::info::{self, NodeDetails, NodeRow, Pool};
 use api_compat::json_edit::{Edit, quote};
 use api_compat::json_view::View;
 use api_compat::route::Operation;
 use api_compat::version::ApiVersion;
-use http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, PRAGMA};
-use http::{HeaderName, HeaderValue, Request, StatusCode};
+use http::header::CONTENT_LENGTH;
+use http::{HeaderValue, Request, StatusCode};
 
 use super::exchange::Exchange;
 use super::forward::{forward, with_query};
-use super::reply::{self, Identity, Outcome, Reply, from_engine};
+use super::reply::{self, Outcome, Reply, from_engine};
 use super::{Proxy, fan_out};
 use crate::clock;
 use crate::engine::{Container, EngineCall, Host, Verdict, full};
@@ -34,9 +35,6 @@ const ADVERTISED_FOR: Duration = Duration::from_secs(1);
 const ONE_ENGINE_PATIENCE: Duration = Duration::from_secs(2);
 /// Engines walk all their volumes to say what they occupy.
 const DISK_USAGE_PATIENCE: Duration = Duration::from_secs(30);
-
-const BUILDER_VERSION: HeaderName = HeaderName::from_static("builder-version");
-const SWARM: HeaderName = HeaderName::from_static("swarm");
 
 /// What replies say of the pool, and the newest version that any reply has named: it does not drop while the manager
 /// runs, or clients that live long would break when an older node joins.
@@ -78,7 +76,7 @@ pub(super) fn identity(proxy: &Proxy) -> Identity {
         .map(|facts| facts.version.as_str())
         .min_by_key(|version| numbers(version));
     let identity = Identity {
-        api_version: version.to_string(),
+        api_version: version,
         engine_version: oldest
             .filter(|version| !version.is_empty())
             .unwrap_or(REFERENCE_ENGINE)
@@ -125,7 +123,7 @@ fn numbers(version: &str) -> Vec<u64> {
 /// Answers what concerns the system as a whole.
 pub(super) async fn handle(proxy: &Proxy, exchange: Exchange) -> Outcome {
     match exchange.route.operation {
-        Operation::Ping | Operation::PingHead => Ok(ping(exchange.route.operation)),
+        Operation::Ping | Operation::PingHead => Ok(ping(proxy, exchange.route.operation)),
         Operation::Version => version(proxy, exchange.version).await,
         Operation::Info => system_info(proxy, exchange.version).await,
         Operation::DiskUsage => disk_usage(proxy, exchange).await,
@@ -133,7 +131,7 @@ pub(super) async fn handle(proxy: &Proxy, exchange: Exchange) -> Outcome {
     }
 }
 
-fn ping(operation: Operation) -> Reply {
+fn ping(proxy: &Proxy, operation: Operation) -> Reply {
     let body: &'static [u8] = if operation == Operation::Ping {
         b"OK"
     } else {
@@ -141,17 +139,7 @@ fn ping(operation: Operation) -> Reply {
     };
     let mut reply = reply::status(StatusCode::OK);
     *reply.body_mut() = full(body);
-    for (name, value) in [
-        (BUILDER_VERSION, "2"),
-        (CACHE_CONTROL, "no-cache, no-store, must-revalidate"),
-        (PRAGMA, "no-cache"),
-        (SWARM, "inactive"),
-        (CONTENT_TYPE, PLAIN_CONTENT_TYPE),
-    ] {
-        reply
-            .headers_mut()
-            .insert(name, HeaderValue::from_static(value));
-    }
+    identity(proxy).put_ping(reply.headers_mut(), "inactive");
     reply
         .headers_mut()
         .insert(CONTENT_LENGTH, HeaderValue::from(body.len()));
@@ -169,7 +157,7 @@ async fn version(proxy: &Proxy, client: ApiVersion) -> Outcome {
     {
         let root = edit.root();
         edit.set(&["Platform"], &platform);
-        edit.set(&["ApiVersion"], &quote(&identity.api_version));
+        edit.set(&["ApiVersion"], &quote(&identity.api_version.to_string()));
         edit.set(&["MinAPIVersion"], &quote(&ApiVersion::MIN.to_string()));
         let theirs = root
             .get("Components")
@@ -184,7 +172,7 @@ async fn version(proxy: &Proxy, client: ApiVersion) -> Outcome {
     }
     let (os, arch) = majority(proxy);
     let details = serde_json::json!({
-        "ApiVersion": identity.api_version,
+        "ApiVersion": identity.api_version.to_string(),
         "Arch": arch,
         "BuildTime": "",
         "Experimental": identity.experimental.to_string(),
@@ -200,7 +188,7 @@ async fn version(proxy: &Proxy, client: ApiVersion) -> Outcome {
         "{{\"Platform\":{platform},\"Components\":[{engine},{ours}],\"Version\":{},\"ApiVersion\":{},\"MinAPIVersion\":{},\
          \"GitCommit\":\"\",\"GoVersion\":\"\",\"Os\":{},\"Arch\":{},\"KernelVersion\":\"\"{},\"BuildTime\":\"\"}}",
         quote(&identity.engine_version),
-        quote(&identity.api_version),
+        quote(&identity.api_version.to_string()),
         quote(&ApiVersion::MIN.to_string()),
         quote(&os),
         quote(&arch),
