@@ -18,6 +18,7 @@ mod health;
 mod host;
 mod images;
 mod inventory;
+mod reads;
 mod rereads;
 mod ring;
 mod typed;

@@ -165,17 +165,20 @@ impl<K: Ord + Clone, W> Rereads<K, W> {
         (served, step)
     }
 
-    /// The object is gone: all who wait for it are served.
+    /// The object is gone: all who wait for it are served, and nothing of it is kept. A read under way is
+    /// no longer one of ours.
     pub(super) fn gone(&mut self, key: &K) -> Vec<W> {
-        let Some(object) = self.objects.get_mut(key) else {
+        let Some(mut object) = self.objects.remove(key) else {
             return vec![];
         };
-        object.awaited = None;
-        object.stale = false;
         let mut served = std::mem::take(&mut object.served);
         served.append(&mut object.next);
-        self.tidy(key);
         served
+    }
+
+    /// Whether a read of the object is under way and still wanted.
+    pub(super) fn is_running(&self, key: &K) -> bool {
+        self.objects.get(key).is_some_and(|object| object.running)
     }
 
     /// The objects whose awaited event has not come by `now`: they are read again all the same.
@@ -321,6 +324,15 @@ mod tests {
     #[test]
     fn who_waits_for_an_object_that_vanished_is_served() {
         check("hold settle:start gone", "wake:1");
+    }
+
+    #[test]
+    fn a_read_of_an_object_that_is_gone_is_not_wanted() {
+        let mut rereads = Rereads::<u8, u32>::default();
+        let _ = rereads.event(&1, "start");
+        assert!(rereads.is_running(&1));
+        assert!(rereads.gone(&1).is_empty());
+        assert!(!rereads.is_running(&1));
     }
 
     #[test]

@@ -14,15 +14,12 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use api_compat::event::Event;
-use api_compat::inspect::Summary;
-use api_compat::json_view::{Malformed, View};
 use api_compat::version::ApiVersion;
 use bytes::{Buf as _, BytesMut};
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use http::Request;
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
-use jiff::Timestamp;
 use serde_json::value::RawValue;
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -33,12 +30,12 @@ use super::error::Error;
 use super::facts::read_facts;
 use super::health::Verdict;
 use super::host::{Command, Health, Host, ListKind};
-use super::images::Images;
 use super::inventory::Inventory;
+use super::reads::{Inspected, inspect, read_container, read_list};
 use super::rereads::{Rereads, Step};
 use super::ring::Ring;
 use crate::clock;
-use crate::model::{ContainerId, NodeId, RequestId, Resources};
+use crate::model::{ContainerId, NodeId, RequestId};
 use crate::tasks::Stopping;
 
 /// A line of an event stream may not be longer.
@@ -47,8 +44,6 @@ const EVENT_MAX_BYTES: usize = 4 << 20;
 const INSPECTS_AT_ONCE: usize = 4;
 /// Between two attempts to follow an engine that answers probes but not this.
 const RECONNECT_PAUSE: Duration = Duration::from_millis(200);
-/// An inspect that has not come by then is tried again with the next change of its container.
-const READ_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// What the leader wants to hear of containers that hold placements.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -80,14 +75,6 @@ enum Landed {
     Container(ContainerId, Result<Option<Container>, Error>),
     List(ListKind, Result<(), Error>),
     Inspected(ContainerId, Result<Inspected, Error>),
-}
-
-/// What an inspect adds to a list item.
-struct Inspected {
-    claim: Resources,
-    created: Option<i64>,
-    started: Option<i64>,
-    finished: Option<i64>,
 }
 
 type Flight = Pin<Box<dyn Future<Output = Landed> + Send>>;
@@ -492,10 +479,7 @@ impl Watcher {
                 }
             }
             Command::Removed { container, done } => {
-                self.inventory.remove(&container);
-                self.told.remove(&container);
-                let _ = self.rereads.abandon(&Object::Container(container));
-                self.rereads.gone(&Object::Container(container));
+                self.forget(container);
                 let _ = done.send(());
             }
             Command::Reread { kind, done } => {
@@ -542,12 +526,13 @@ impl Watcher {
 
     async fn land(&mut self, landed: Landed) {
         match landed {
+            Landed::Container(id, _) if !self.rereads.is_running(&Object::Container(id)) => {}
             Landed::Container(id, result) => {
                 match result {
                     Ok(Some(container)) => self.show(container).await,
                     Ok(None) => return self.gone(id).await,
                     Err(error) => {
-                        tracing::debug!(%error, container = %id, "a container could not be read")
+                        tracing::debug!(%error, container = %id, "a container could not be read");
                     }
                 }
                 self.served(Object::Container(id));
@@ -648,20 +633,24 @@ impl Watcher {
     }
 
     async fn gone(&mut self, id: ContainerId) {
+        let request = self.forget(id).and_then(|container| container.request);
+        if let Some(request) = request {
+            let gone = Observation::Gone {
+                container: id,
+                request,
+            };
+            self.observe(gone).await;
+        }
+    }
+
+    /// Takes a container out of the lists. A read of it that is still under way is not looked at: ids are
+    /// never used again.
+    fn forget(&mut self, id: ContainerId) -> Option<Arc<Container>> {
         self.told.remove(&id);
-        let known = self.inventory.remove(&id);
         for waiter in self.rereads.gone(&Object::Container(id)) {
             let _ = waiter.send(());
         }
-        let (_, step) = self.rereads.finished(&Object::Container(id));
-        self.take(Object::Container(id), step);
-        if let Some(request) = known.and_then(|container| container.request) {
-            self.observe(Observation::Gone {
-                container: id,
-                request,
-            })
-            .await;
-        }
+        self.inventory.remove(&id)
     }
 
     async fn observe(&mut self, observation: Observation) {
@@ -700,107 +689,4 @@ async fn sleep_until(deadline: Option<tokio::time::Instant>) {
         Some(deadline) => tokio::time::sleep_until(deadline).await,
         None => std::future::pending().await,
     }
-}
-
-async fn read_container(host: &Host, id: ContainerId) -> Result<Option<Container>, Error> {
-    let target = format!("/containers/json?all=1&filters=%7B%22id%22%3A%5B%22{id}%22%5D%7D");
-    let body = in_time(host, host.client.ask(EngineCall::get(target)))
-        .await?
-        .body;
-    let items: Vec<&RawValue> =
-        serde_json::from_slice(&body).map_err(|error| host.client.garbled(error))?;
-    items
-        .first()
-        .map(|item| {
-            Container::read(item.get().as_bytes(), &host.tag)
-                .map_err(|error| host.client.garbled(error))
-        })
-        .transpose()
-}
-
-async fn inspect(host: &Host, id: ContainerId) -> Result<Inspected, Error> {
-    let body = in_time(
-        host,
-        host.client
-            .ask(EngineCall::get(format!("/containers/{id}/json"))),
-    )
-    .await?
-    .body;
-    let garbled = |error: Malformed| host.client.garbled(error);
-    let summary = Summary::parse(&body).map_err(garbled)?;
-    let created = View::parse(&body)
-        .map_err(garbled)?
-        .text_of("Created")
-        .parse()
-        .ok();
-    let nanos = |at: Option<Timestamp>| at.and_then(|at| i64::try_from(at.as_nanosecond()).ok());
-    Ok(Inspected {
-        claim: Resources {
-            cpu_nanos: summary.claim.cpu_nanos,
-            memory_bytes: summary.claim.memory_bytes,
-        },
-        created: nanos(created),
-        started: nanos(summary.started_at),
-        finished: nanos(summary.finished_at),
-    })
-}
-
-async fn read_list(host: &Host, kind: ListKind) -> Result<(), Error> {
-    #[derive(serde::Deserialize)]
-    struct Volumes {
-        #[serde(rename = "Volumes")]
-        volumes: Option<Vec<Box<RawValue>>>,
-    }
-    let target = match kind {
-        ListKind::Images => "/images/json",
-        ListKind::Networks => "/networks",
-        ListKind::Volumes => "/volumes",
-    };
-    let body = in_time(host, host.client.ask(EngineCall::get(target)))
-        .await?
-        .body;
-    let garbled = |error| host.client.garbled(error);
-    match kind {
-        ListKind::Images => host
-            .images
-            .store(Arc::new(Images::read(&body).map_err(garbled)?)),
-        ListKind::Networks => {
-            let networks: Vec<Box<RawValue>> = serde_json::from_slice(&body).map_err(garbled)?;
-            host.network_names
-                .store(Arc::new(texts(&networks, &["Name", "Id"])));
-            host.networks.store(Arc::new(networks));
-        }
-        ListKind::Volumes => {
-            let volumes: Volumes = serde_json::from_slice(&body).map_err(garbled)?;
-            let volumes = volumes.volumes.unwrap_or_default();
-            host.volume_names
-                .store(Arc::new(texts(&volumes, &["Name"])));
-            host.volumes.store(Arc::new(volumes));
-        }
-    }
-    Ok(())
-}
-
-/// What these members of all items say.
-fn texts(items: &[Box<RawValue>], members: &[&str]) -> BTreeSet<String> {
-    items
-        .iter()
-        .filter_map(|item| View::parse(item.get().as_bytes()).ok())
-        .flat_map(|item| {
-            members
-                .iter()
-                .map(move |member| item.text_of(member).into_owned())
-        })
-        .collect()
-}
-
-async fn in_time<T>(host: &Host, read: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
-    tokio::time::timeout(READ_TIMEOUT, read)
-        .await
-        .unwrap_or_else(|_| {
-            Err(Error::Unreachable {
-                node: host.tag.name.clone(),
-                source: std::io::Error::new(std::io::ErrorKind::TimedOut, "no answer to a read"),
-            })
-        })
 }

@@ -12,7 +12,7 @@ use http::StatusCode;
 
 use super::exchange::Exchange;
 use super::forward::{forward, with_query};
-use super::reply::{self, Outcome};
+use super::reply::{self, Outcome, Reply};
 use super::{Proxy, fan_out, system};
 use crate::engine::EngineCall;
 
@@ -46,9 +46,26 @@ pub(super) async fn handle(proxy: &Proxy, exchange: Exchange) -> Outcome {
         O::SwarmJoin => Err(ApiError::not_implemented(
             "swarm join is not supported on a cluster endpoint: a pool takes engines in by the manager's --engine",
         )),
-        O::SwarmLeave => Err(ApiError::unavailable("This node is not part of a swarm")),
-        _ => Err(ApiError::unavailable(NO_MANAGER)),
+        O::SwarmLeave => Ok(refused(ApiError::unavailable(
+            "This node is not part of a swarm",
+        ))),
+        O::ServiceLogs | O::TaskLogs => {
+            let query = exchange.query()?;
+            // The engine looks at this first.
+            if query.bool("stdout") || query.bool("stderr") {
+                return Ok(refused(ApiError::unavailable(NO_MANAGER)));
+            }
+            Err(ApiError::internal(
+                "Bad parameters: you must choose at least one stream",
+            ))
+        }
+        _ => Ok(refused(ApiError::unavailable(NO_MANAGER))),
     }
+}
+
+/// A 503 as the engine sends it: waiting would not help, so nothing says how long to wait.
+fn refused(error: ApiError) -> Reply {
+    reply::json(error.status, error.json_body())
 }
 
 /// In a pool of one the plugins are its engine's. In a larger one they can be listed, and are managed on each engine.

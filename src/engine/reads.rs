@@ -1,0 +1,142 @@
+//! Reads an engine's objects for the watcher: one container, what its list item leaves out, and the short lists.
+
+use std::collections::BTreeSet;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use api_compat::inspect::Summary;
+use api_compat::json_view::{Malformed, View};
+use jiff::Timestamp;
+use serde_json::value::RawValue;
+
+use super::call::EngineCall;
+use super::container::Container;
+use super::error::Error;
+use super::host::{Host, ListKind};
+use super::images::Images;
+use crate::model::{ContainerId, Resources};
+
+/// A read that has not come by then is made again with the next change of its object.
+const READ_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// What an inspect adds to a list item.
+pub(super) struct Inspected {
+    /// What it may use.
+    pub(super) claim: Resources,
+    /// When it was made, in nanoseconds since 1970.
+    pub(super) created: Option<i64>,
+    /// When it last started; nothing if it never did.
+    pub(super) started: Option<i64>,
+    /// When it last ended; nothing if it never did.
+    pub(super) finished: Option<i64>,
+}
+
+/// Reads one container's list item again; nothing if it is gone.
+pub(super) async fn read_container(
+    host: &Host,
+    id: ContainerId,
+) -> Result<Option<Container>, Error> {
+    let target = format!("/containers/json?all=1&filters=%7B%22id%22%3A%5B%22{id}%22%5D%7D");
+    let body = in_time(host, host.client.ask(EngineCall::get(target)))
+        .await?
+        .body;
+    let items: Vec<&RawValue> =
+        serde_json::from_slice(&body).map_err(|error| host.client.garbled(error))?;
+    items
+        .first()
+        .map(|item| {
+            Container::read(item.get().as_bytes(), &host.tag)
+                .map_err(|error| host.client.garbled(error))
+        })
+        .transpose()
+}
+
+/// Reads what list items leave out.
+pub(super) async fn inspect(host: &Host, id: ContainerId) -> Result<Inspected, Error> {
+    let body = in_time(
+        host,
+        host.client
+            .ask(EngineCall::get(format!("/containers/{id}/json"))),
+    )
+    .await?
+    .body;
+    let garbled = |error: Malformed| host.client.garbled(error);
+    let summary = Summary::parse(&body).map_err(garbled)?;
+    let created = View::parse(&body)
+        .map_err(garbled)?
+        .text_of("Created")
+        .parse()
+        .ok();
+    let nanos = |at: Option<Timestamp>| at.and_then(|at| i64::try_from(at.as_nanosecond()).ok());
+    Ok(Inspected {
+        claim: Resources {
+            cpu_nanos: summary.claim.cpu_nanos,
+            memory_bytes: summary.claim.memory_bytes,
+        },
+        created: nanos(created),
+        started: nanos(summary.started_at),
+        finished: nanos(summary.finished_at),
+    })
+}
+
+/// Reads one of the short lists again and keeps it with the host.
+pub(super) async fn read_list(host: &Host, kind: ListKind) -> Result<(), Error> {
+    #[derive(serde::Deserialize)]
+    struct Volumes {
+        #[serde(rename = "Volumes")]
+        volumes: Option<Vec<Box<RawValue>>>,
+    }
+    let target = match kind {
+        ListKind::Images => "/images/json",
+        ListKind::Networks => "/networks",
+        ListKind::Volumes => "/volumes",
+    };
+    let body = in_time(host, host.client.ask(EngineCall::get(target)))
+        .await?
+        .body;
+    let garbled = |error| host.client.garbled(error);
+    match kind {
+        ListKind::Images => host
+            .images
+            .store(Arc::new(Images::read(&body).map_err(garbled)?)),
+        ListKind::Networks => {
+            let networks: Vec<Box<RawValue>> = serde_json::from_slice(&body).map_err(garbled)?;
+            host.network_names
+                .store(Arc::new(texts(&networks, &["Name", "Id"])));
+            host.networks.store(Arc::new(networks));
+        }
+        ListKind::Volumes => {
+            let volumes: Volumes = serde_json::from_slice(&body).map_err(garbled)?;
+            let volumes = volumes.volumes.unwrap_or_default();
+            host.volume_names
+                .store(Arc::new(texts(&volumes, &["Name"])));
+            host.volumes.store(Arc::new(volumes));
+        }
+    }
+    Ok(())
+}
+
+/// What these members of all items say.
+fn texts(items: &[Box<RawValue>], members: &[&str]) -> BTreeSet<String> {
+    items
+        .iter()
+        .filter_map(|item| View::parse(item.get().as_bytes()).ok())
+        .flat_map(|item| {
+            members
+                .iter()
+                .map(move |member| item.text_of(member).into_owned())
+        })
+        .collect()
+}
+
+async fn in_time<T>(host: &Host, read: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+    tokio::time::timeout(READ_TIMEOUT, read)
+        .await
+        .unwrap_or_else(|_| {
+            Err(Error::Unreachable {
+                node: host.tag.name.clone(),
+                source: std::io::Error::new(std::io::ErrorKind::TimedOut, "no answer to a read"),
+            })
+        })
+}
