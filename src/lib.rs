@@ -1,4 +1,23 @@
 //! Flotilla: a cluster of Docker hosts that answers as one Docker Engine.
+//!
+//! Core modules take values and return values; shell modules talk to the world. Core imports no shell.
+//!
+//! | module | | what it is |
+//! | --- | --- | --- |
+//! | [`model`] | core | the nouns: nodes, placements, ports, resources, ids |
+//! | [`state`] | core | what the cluster has promised: a command in, a change or a refusal out |
+//! | [`scheduler`] | core | which node a container goes to, and if to none, why not to each |
+//! | [`engine`] | shell | talks to engines: requests, events, what was observed of them, whether they live |
+//! | [`manager`] | shell | observes, decides, commits, acts; the only proposer of commands |
+//! | [`proxy`] | shell | Docker's API over the cluster, one file for each kind of object |
+//! | [`cli`] | shell | what the binary can be told to do |
+//! | [`config`] | shell | every setting, read and checked before anything is opened |
+//! | [`app`] | shell | wires the parts together, starts the tasks, drains them at the end |
+//! | [`clock`] | shell | the only reader of time and randomness |
+//! | [`tasks`] | shell | the only spawner |
+//!
+//! Beside this crate: `api-compat` (Docker's API as types and bytes; knows no cluster) and `raft-store` (a log for any
+//! deterministic machine; knows no Docker). `docs/architecture.md` says how it all works together.
 
 pub mod app;
 pub mod cli;
