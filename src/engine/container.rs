@@ -184,6 +184,8 @@ pub struct Container {
     pub names: Box<[Box<str>]>,
     /// [`label_hash`] of each label, with its value and without, as clients see them.
     pub(super) labels: Box<[u64]>,
+    /// [`image_hash`] of the image it was made from.
+    pub(super) image: u64,
     status: ContainerStatus,
     /// The engine's words, for as long as it is not known when it started or ended.
     status_text: Box<str>,
@@ -194,6 +196,13 @@ pub struct Container {
 pub(super) fn label_hash(key: &str, value: Option<&str>) -> u64 {
     let mut hasher = DefaultHasher::new();
     (key, value).hash(&mut hasher);
+    hasher.finish()
+}
+
+/// By which the containers of an image are counted: the hash of its id.
+pub(super) fn image_hash(id: &str) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    id.hash(&mut hasher);
     hasher.finish()
 }
 
@@ -241,6 +250,7 @@ impl Container {
             details: None,
             names: bare_names(&head),
             labels: label_hashes(&head, host),
+            image: image_hash(&head.image_id),
             status_text: if status.since() == Age::Never {
                 "".into()
             } else {

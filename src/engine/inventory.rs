@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Bound;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use super::container::{Container, label_hash};
+use super::container::{Container, image_hash, label_hash};
 use crate::model::{ContainerId, NodeId, RequestId, Resources};
 
 /// All observed containers of all engines.
@@ -49,6 +49,8 @@ pub struct NodeTotals {
     pub containers: BTreeSet<ContainerId>,
     /// What they add up to.
     pub counts: NodeCounts,
+    /// How many were made from each image, by [`image_hash`].
+    images: BTreeMap<u64, usize>,
 }
 
 /// What the containers of one node add up to.
@@ -264,6 +266,16 @@ impl Inventory {
             .unwrap_or_default()
     }
 
+    /// How many containers of `node` were made from the image with this id.
+    pub fn made_from(&self, node: &NodeId, image: &str) -> usize {
+        let index = self.read();
+        let images = index.nodes.get(node).map(|totals| &totals.images);
+        images
+            .and_then(|images| images.get(&image_hash(image)))
+            .copied()
+            .unwrap_or_default()
+    }
+
     /// How many containers there are.
     pub fn len(&self) -> usize {
         self.read().containers.len()
@@ -409,6 +421,7 @@ impl Holders {
 impl NodeTotals {
     fn add(&mut self, container: &Container) {
         self.containers.insert(container.id);
+        *self.images.entry(container.image).or_default() += 1;
         let counts = &mut self.counts;
         let claim = container.unmanaged_claim();
         counts.containers += 1;
@@ -422,6 +435,12 @@ impl NodeTotals {
 
     fn drop(&mut self, container: &Container) {
         self.containers.remove(&container.id);
+        if let Some(made) = self.images.get_mut(&container.image) {
+            *made -= 1;
+            if *made == 0 {
+                self.images.remove(&container.image);
+            }
+        }
         let counts = &mut self.counts;
         let claim = container.unmanaged_claim();
         counts.containers -= 1;

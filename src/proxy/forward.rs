@@ -14,8 +14,7 @@ use hyper::body::Incoming;
 use tokio::time::Sleep;
 
 use super::exchange::Exchange;
-use super::reply::{Outcome, from_engine};
-use super::splice::strip_hop_by_hop;
+use super::reply::{Outcome, from_engine, strip_hop_by_hop};
 use crate::engine::{BoxError, Error, Host};
 
 /// Passes the request on under another path. `target` is path and query.

@@ -18,6 +18,7 @@ mod listen;
 mod networks;
 mod raw_hijack;
 mod reply;
+mod rewound;
 mod short_lists;
 mod splice;
 mod system;

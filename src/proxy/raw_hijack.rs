@@ -10,8 +10,8 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use super::Proxy;
 use super::exchange::Peer;
 use super::forward::with_query;
-use super::listen::Rewound;
 use super::reply::from_engine;
+use super::rewound::Rewound;
 use super::splice;
 
 /// The body of an exec start may not be longer: it holds three switches.

@@ -3,9 +3,10 @@
 //! This is the one place that turns our errors into a status and a message.
 
 use api_compat::error::{ApiError, JSON_CONTENT_TYPE, PLAIN_CONTENT_TYPE};
+use api_compat::headers::is_hop_by_hop;
 use api_compat::version::Unsupported;
-use http::header::{CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER};
-use http::{HeaderName, HeaderValue, Response, StatusCode};
+use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 
 use crate::engine::{self, Body, NotWhole, empty, full, read_whole};
 use crate::manager;
@@ -42,7 +43,7 @@ pub(crate) fn passed_on(answer: engine::EngineReply) -> Reply {
     let mut reply = Response::new(full(answer.body));
     *reply.status_mut() = answer.status;
     *reply.headers_mut() = answer.headers;
-    super::splice::strip_hop_by_hop(reply.headers_mut());
+    strip_hop_by_hop(reply.headers_mut());
     reply
 }
 
@@ -93,6 +94,19 @@ pub(crate) fn from_manager(error: manager::Error) -> ApiError {
         }
         manager::Error::Outcome(error) => ApiError::internal(error.to_string()),
         manager::Error::Store(error) => ApiError::internal(error.to_string()),
+    }
+}
+
+/// Takes out what concerns one connection only (RFC 9110 7.6.1).
+pub(crate) fn strip_hop_by_hop(headers: &mut HeaderMap) {
+    let connection = headers.get(CONNECTION).cloned();
+    let ours: Vec<HeaderName> = headers
+        .keys()
+        .filter(|name| is_hop_by_hop(name, connection.as_ref()))
+        .cloned()
+        .collect();
+    for name in ours {
+        headers.remove(name);
     }
 }
 

@@ -7,33 +7,19 @@ use std::io;
 use std::sync::Arc;
 
 use api_compat::error::ApiError;
-use api_compat::headers::is_hop_by_hop;
-use http::header::{CONNECTION, UPGRADE};
-use http::{HeaderMap, HeaderName, Request, Response, StatusCode};
+use http::header::UPGRADE;
+use http::{HeaderMap, Request, Response, StatusCode};
 use http_body_util::BodyExt as _;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, copy_bidirectional_with_sizes};
 
 use super::exchange::Exchange;
-use super::reply::{Outcome, from_engine};
+use super::reply::{Outcome, from_engine, strip_hop_by_hop};
 use crate::engine::{Host, empty};
 use crate::tasks::spawn_stream;
 
 /// So many bytes may be under way in each direction.
 const BUFFER_BYTES: usize = 64 << 10;
-
-/// Takes out what concerns one connection only (RFC 9110 7.6.1).
-pub(crate) fn strip_hop_by_hop(headers: &mut HeaderMap) {
-    let connection = headers.get(CONNECTION).cloned();
-    let ours: Vec<HeaderName> = headers
-        .keys()
-        .filter(|name| is_hop_by_hop(name, connection.as_ref()))
-        .cloned()
-        .collect();
-    for name in ours {
-        headers.remove(name);
-    }
-}
 
 /// Whether the client asks to take the connection over.
 pub(crate) fn wants_upgrade(headers: &HeaderMap) -> bool {

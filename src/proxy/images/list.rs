@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use api_compat::error::ApiError;
-use api_compat::image_list::{self, ImageQuery, Resolved, Source};
+use api_compat::image_list::{self, ImageQuery, Resolved, Row, Source};
 use api_compat::json_view::View;
 use http::StatusCode;
 
@@ -85,6 +85,8 @@ pub(super) async fn list(proxy: &Proxy, exchange: Exchange) -> Outcome {
     let mut body = vec![b'['];
     for mut row in image_list::merge(&sources) {
         if wanted.select(&mut row, &resolved) {
+            // What the engines listed is as old as their images are: containers come and go in between.
+            row.containers = containers(proxy, &hosts, &row);
             if body.len() > 1 {
                 body.push(b',');
             }
@@ -96,6 +98,15 @@ pub(super) async fn list(proxy: &Proxy, exchange: Exchange) -> Outcome {
     let mut reply = reply::json(StatusCode::OK, body);
     missing.mark(&mut reply);
     Ok(reply)
+}
+
+/// How many containers were made from an image, on all its nodes.
+fn containers(proxy: &Proxy, hosts: &[Arc<Host>], row: &Row<'_>) -> i64 {
+    let holders = hosts
+        .iter()
+        .filter(|host| row.nodes.contains(&host.tag.name.as_str()));
+    let counts = holders.map(|host| proxy.fleet.inventory.made_from(&host.tag.id, &row.id));
+    i64::try_from(counts.sum::<usize>()).unwrap_or(i64::MAX)
 }
 
 /// When the named images were built; an unknown one is the engine's 404.

@@ -6,7 +6,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use api_compat::container_item::Head;
 use api_compat::route::Operation;
 use serde::{Deserialize, Serialize};
 
@@ -52,7 +51,7 @@ pub(super) async fn remove(proxy: &Proxy, exchange: Exchange) -> Outcome {
     drop(exchange);
     let (using, rest): (Vec<_>, Vec<_>) = targets
         .into_iter()
-        .partition(|(host, id)| is_used(proxy, host, id));
+        .partition(|(host, id)| proxy.fleet.inventory.made_from(&host.tag.id, id) > 0);
     let mut parts = Vec::new();
     for (host, _) in &using {
         let answered = fan_out::ask(vec![Arc::clone(host)], &call, PATIENCE).await;
@@ -84,21 +83,6 @@ fn known_on(hosts: Vec<Arc<Host>>, reference: &str) -> Vec<(Arc<Host>, String)> 
         Some((host, id))
     };
     hosts.into_iter().filter_map(known).collect()
-}
-
-/// Whether a container of the node was made from the image.
-fn is_used(proxy: &Proxy, host: &Host, image: &str) -> bool {
-    let inventory = &proxy.fleet.inventory;
-    inventory
-        .totals(&host.tag.id)
-        .containers
-        .iter()
-        .filter_map(|id| inventory.get(id))
-        .any(|container| {
-            let mut item = Vec::new();
-            container.render(&mut item, api_compat::ApiVersion::MAX, "", "");
-            Head::parse(&item).is_ok_and(|head| head.image_id == image)
-        })
 }
 
 /// All that was done, each thing once.
