@@ -172,6 +172,12 @@ impl Flotilla {
         Docker::new(&self.unix())
     }
 
+    /// The number of its process, while it runs.
+    #[must_use]
+    pub fn pid(&self) -> Option<u32> {
+        self.child.as_ref().map(Child::id)
+    }
+
     /// The folder its data is in.
     #[must_use]
     pub fn data(&self) -> PathBuf {

@@ -4,6 +4,8 @@
 //! * [`harness`]: a test binary whose cases share one lab
 //! * [`client`]: the stock docker CLI, with deadlines, with or without a terminal
 //! * [`flotilla`]: the product binary, built, started and stopped
+//! * [`fake_engine`]: fleets of engines that only pretend, for sizes no machine has
+//! * [`bench`]: tables with bounds, and managers over such fleets
 //! * [`registry`]: a real registry beside a lab
 //! * [`http`]: the few requests tests send without a client library
 //! * [`wait`]: waiting for conditions, never for time
@@ -17,7 +19,9 @@
     reason = "the lab runs real processes in real time; the product's clock is not involved"
 )]
 
+pub mod bench;
 pub mod client;
+pub mod fake_engine;
 pub mod flotilla;
 pub mod harness;
 pub mod http;
