@@ -54,10 +54,11 @@ pub struct Row<'a> {
     /// Each with the number of healthy nodes where it names this image.
     tags: BTreeMap<String, usize>,
     digests: BTreeSet<String>,
+    /// How many containers were made from it; -1 if that was not counted.
+    pub containers: i64,
     size: i64,
     shared_size: i64,
-    containers: i64,
-    /// Members that older engines send beside those of newer ones.
+    /// How many of the nodes are healthy.
     healthy: usize,
 }
 
