@@ -323,7 +323,7 @@ fn on_node_of(
         Found::None | Found::SamePrefix(_) => return Ok(reference.to_owned()),
     };
     Err(ApiError::conflict(format!(
-        "container {container} is on node {}, and network {reference} only on {}: a network of one host cannot reach \
+        "container {container} is on node {}, and network {reference} is only on {}: a network of one host cannot reach \
          another; connect it to a network of its own node",
         host.tag.name,
         elsewhere.join(" and ")

@@ -159,44 +159,42 @@ async fn share(mut archive: Body, mut takers: Vec<Taker>) {
             },
             Some(Err(error)) => {
                 let why = format!("the archive broke off: {error}");
-                join_all(
-                    takers
-                        .into_iter()
-                        .map(|taker| taker.leave_behind(why.clone())),
-                )
-                .await;
+                takers
+                    .into_iter()
+                    .for_each(|taker| taker.leave_behind(&why));
                 return;
             }
         };
-        let given = join_all(takers.into_iter().map(|taker| {
-            let part = part.clone();
-            async move {
-                match tokio::time::timeout(STALL, taker.parts.send(Ok(part))).await {
-                    Ok(Ok(())) => Some(taker),
-                    // Its task has ended and has said why.
-                    Ok(Err(_)) => None,
-                    Err(_) => {
-                        taker
-                            .leave_behind(format!(
-                                "it took nothing of the archive for {}s",
-                                STALL.as_secs()
-                            ))
-                            .await;
-                        None
-                    }
-                }
-            }
-        }));
-        takers = given.await.into_iter().flatten().collect();
+        let given = takers.into_iter().map(|taker| taker.give(part.clone()));
+        takers = join_all(given).await.into_iter().flatten().collect();
     }
 }
 
 impl Taker {
-    /// The archive must not seem to end here, so this waits until nobody reads it any more.
-    async fn leave_behind(self, why: String) {
-        // If the task is gone it has said why itself.
-        let _ = self.leave.send(why);
-        let _ = tokio::time::timeout(STALL, self.parts.closed()).await;
+    /// Gives one part; returns the taker if it goes on.
+    async fn give(mut self, part: Bytes) -> Option<Self> {
+        let why = tokio::select! {
+            sent = tokio::time::timeout(STALL, self.parts.send(Ok(part))) => match sent {
+                Ok(Ok(())) => return Some(self),
+                Ok(Err(_)) => return None,
+                Err(_) => format!("it took nothing of the archive for {}s", STALL.as_secs()),
+            },
+            // Its task has ended and has said why.
+            () = self.leave.closed() => String::new(),
+        };
+        self.leave_behind(&why);
+        None
+    }
+
+    /// Tells its task why it gets no more. The archive must not seem to end where this taker was left, so its end of it
+    /// is kept until nobody reads there any more.
+    fn leave_behind(self, why: &str) {
+        let Self { parts, leave } = self;
+        // If the task has ended it has said why itself.
+        let _ = leave.send(why.to_owned());
+        spawn_stream(tracing::debug_span!("left behind"), async move {
+            let _ = tokio::time::timeout(STALL, parts.closed()).await;
+        });
     }
 }
 

@@ -21,6 +21,7 @@ use api_compat::json_edit::{Edit, quote};
 use api_compat::route::Operation;
 use http::header::CONTENT_LENGTH;
 use http::{HeaderValue, StatusCode};
+use http_body_util::BodyExt as _;
 
 pub(super) use reread::reread_at_end;
 
@@ -226,7 +227,10 @@ async fn push(proxy: &Proxy, exchange: Exchange) -> Outcome {
         return system::any_node(proxy, exchange).await;
     };
     let target = with_query(Operation::ImagePush.target(&[&name]), exchange.raw_query());
-    forward(&host, &target, exchange).await
+    // A push gives the image a digest of the registry's.
+    let guard = proxy.open.enter();
+    let reply = forward(&host, &target, exchange).await?;
+    Ok(reply.map(|body| reread_at_end(body, host, guard).boxed_unsync()))
 }
 
 fn holder_of_any(proxy: &Proxy, repository: &str) -> Option<Arc<Host>> {
