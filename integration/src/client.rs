@@ -283,6 +283,21 @@ impl Terminal {
             .with_context(|| format!("`{}` takes no input", self.line))
     }
 
+    /// Makes the terminal another size, as dragging a window's corner does.
+    pub fn resize(&self, rows: u16, columns: u16) -> Result<()> {
+        let script = i32::try_from(self.child.id()).context("process number out of range")?;
+        let docker = process::children(script);
+        let (docker, _) = docker
+            .first()
+            .with_context(|| format!("`{}` has ended", self.line))?;
+        let terminal = std::fs::read_link(format!("/proc/{}/fd/0", docker.pid))
+            .context("the command has no terminal")?;
+        let mut stty = Command::new("stty");
+        stty.arg("-F").arg(terminal);
+        stty.args(["rows", &rows.to_string(), "cols", &columns.to_string()]);
+        process::succeed(&mut stty, PATIENCE).map(drop)
+    }
+
     /// All that was shown so far.
     #[must_use]
     pub fn screen(&self) -> String {
