@@ -4,10 +4,13 @@
 //! * [`harness`]: a test binary whose cases share one lab
 //! * [`client`]: the stock docker CLI, with deadlines, with or without a terminal
 //! * [`flotilla`]: the product binary, built, started and stopped
+//! * [`pool`]: engines behind one manager, and the CLI for it in lines of shell
+//! * [`counter`]: counts the requests that reach an engine
 //! * [`fake_engine`]: fleets of engines that only pretend, for sizes no machine has
 //! * [`bench`]: tables with bounds, and managers over such fleets
 //! * [`registry`]: a real registry beside a lab
 //! * [`http`]: the few requests tests send without a client library
+//! * [`wire`]: HTTP as bytes, for what no client library would send
 //! * [`wait`]: waiting for conditions, never for time
 //! * [`install`]: where the engines, the CLI and the image come from
 //!
@@ -21,12 +24,15 @@
 
 pub mod bench;
 pub mod client;
+pub mod counter;
 pub mod fake_engine;
 pub mod flotilla;
 pub mod harness;
 pub mod http;
 pub mod install;
 pub mod lab;
+pub mod pool;
 mod process;
 pub mod registry;
 pub mod wait;
+pub mod wire;

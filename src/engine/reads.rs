@@ -22,6 +22,8 @@ const READ_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// What an inspect adds to a list item.
 pub(super) struct Inspected {
+    /// `running`, `paused` …
+    pub(super) state: String,
     /// What it may use.
     pub(super) claim: Resources,
     /// When it was made, in nanoseconds since 1970.
@@ -63,13 +65,14 @@ pub(super) async fn inspect(host: &Host, id: ContainerId) -> Result<Inspected, E
     .body;
     let garbled = |error: Malformed| host.client.garbled(error);
     let summary = Summary::parse(&body).map_err(garbled)?;
-    let created = View::parse(&body)
-        .map_err(garbled)?
-        .text_of("Created")
-        .parse()
-        .ok();
+    let view = View::parse(&body).map_err(garbled)?;
+    let created = view.text_of("Created").parse().ok();
+    let state = view
+        .get("State")
+        .map(|state| state.text_of("Status").into_owned());
     let nanos = |at: Option<Timestamp>| at.and_then(|at| i64::try_from(at.as_nanosecond()).ok());
     Ok(Inspected {
+        state: state.unwrap_or_default(),
         claim: Resources {
             cpu_nanos: summary.claim.cpu_nanos,
             memory_bytes: summary.claim.memory_bytes,

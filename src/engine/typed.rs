@@ -30,7 +30,10 @@ pub(super) fn typed(client: &Arc<Client>) -> Result<Docker, Error> {
                 .send(ApiVersion::MAX, &target, request)
                 .await
                 .map_err(|error| bollard::errors::Error::IOError {
-                    err: std::io::Error::other(error.to_string()),
+                    err: match error {
+                        Error::Unreachable { source, .. } => source,
+                        other => std::io::Error::other(other.to_string()),
+                    },
                 })
         }
     };

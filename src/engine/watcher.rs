@@ -381,7 +381,8 @@ impl Watcher {
             }
             "start" => self.told.entry(id).or_default().since.started = Some(at),
             "die" => self.told.entry(id).or_default().since.finished = Some(at),
-            "update" => self.inspects.push_back(id),
+            // Engines tell of a pause before their lists show it; an inspect waits until they do.
+            "pause" | "unpause" | "update" => self.inspects.push_back(id),
             "destroy" => return self.gone(id).await,
             "commit" => self.changed(Object::List(ListKind::Images), action),
             _ => {}
@@ -619,7 +620,11 @@ impl Watcher {
         };
         container.created_nanos = inspected.created.unwrap_or(container.created_nanos);
         let ours = container.request.is_some();
+        let is_behind = container.state.as_str() != inspected.state;
         self.inventory.put(container);
+        if is_behind {
+            self.changed(Object::Container(id), "inspect");
+        }
         if ours {
             self.observe(Observation::Changed(id)).await;
         }

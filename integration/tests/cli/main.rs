@@ -1,0 +1,62 @@
+//! The unmodified docker CLI against real engines behind one manager: everything a person does, and everything
+//! that goes wrong.
+
+#![expect(
+    clippy::disallowed_methods,
+    reason = "the lab runs real processes in real time"
+)]
+
+mod bad_input;
+mod containers;
+mod faults;
+mod finding;
+mod images;
+mod old_clients;
+mod placing;
+mod pool_of_one;
+mod pooled;
+mod streams;
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use integration::harness;
+use integration::lab::Spec;
+
+/// What needs no time at all may take so long on a busy machine.
+const SOON: Duration = Duration::from_secs(20);
+
+fn main() -> ExitCode {
+    let cases = [
+        containers::cases(),
+        streams::cases(),
+        finding::cases(),
+        placing::cases(),
+        images::cases(),
+        pooled::cases(),
+        pool_of_one::cases(),
+        faults::cases(),
+        old_clients::cases(),
+        bad_input::cases(),
+    ];
+    harness::main(Spec::hosts(3), cases.into_iter().flatten().collect())
+}
+
+/// Fails unless the text has this in it.
+fn contains(text: &str, wanted: &str) -> Result<()> {
+    ensure!(text.contains(wanted), "{text:?} lacks {wanted:?}");
+    Ok(())
+}
+
+/// So many printable bytes of which no part is like another.
+fn noise(count: usize) -> Vec<u8> {
+    let mut state = 0x2545_F491_4F6C_DD1D_u64;
+    let next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        b' ' + u8::try_from(state % 90).unwrap_or_default()
+    };
+    std::iter::repeat_with(next).take(count).collect()
+}
