@@ -126,29 +126,29 @@ impl<'a> Head<'a> {
             .find(|(key, _)| key == name)
             .map(|(_, value)| &**value)
     }
-
-    /// Where the item stands in a list: newest first, then by name.
-    pub fn order(&self) -> Order<'_> {
-        Order {
-            created: Reverse(self.created),
-            name: Cow::Borrowed(self.name()),
-        }
-    }
 }
 
-/// The order of lists.
+/// Where a container stands in lists: newest first, then by id.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Order<'a> {
-    created: Reverse<i64>,
-    name: Cow<'a, str>,
+    created_nanos: Reverse<i64>,
+    id: Cow<'a, str>,
 }
 
-impl Order<'_> {
-    /// The same, kept apart from the item.
+impl<'a> Order<'a> {
+    /// The place of the container with this id that was made then.
+    pub fn of(created_nanos: i64, id: &'a str) -> Self {
+        Self {
+            created_nanos: Reverse(created_nanos),
+            id: Cow::Borrowed(id),
+        }
+    }
+
+    /// The same, kept apart from the id.
     pub fn into_owned(self) -> Order<'static> {
         Order {
-            created: self.created,
-            name: Cow::Owned(self.name.into_owned()),
+            created_nanos: self.created_nanos,
+            id: Cow::Owned(self.id.into_owned()),
         }
     }
 }

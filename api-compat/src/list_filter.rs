@@ -49,6 +49,8 @@ pub struct Facts<'a> {
     pub node_name: &'a str,
     /// The id of its node.
     pub node_id: &'a str,
+    /// When it was made, in nanoseconds since 1970; items have only seconds.
+    pub created_nanos: i64,
     /// Whether it is the task of a service.
     pub is_task: bool,
     /// Its health if it is known better than its status tells.
@@ -144,7 +146,7 @@ impl ListQuery {
     pub fn matches(&self, head: &Head<'_>, facts: &Facts<'_>, resolved: &Resolved) -> bool {
         let running = matches!(&*head.state, "running" | "paused" | "restarting");
         (running || self.shows_stopped())
-            && self.matches_place(head, resolved)
+            && self.matches_place(head, facts, resolved)
             && self.matches_name(head, facts)
             && self.matches_id(head)
             && self.is_task.is_none_or(|wanted| wanted == facts.is_task)
@@ -162,15 +164,13 @@ impl ListQuery {
             && self.matches_port(head)
     }
 
-    fn matches_place(&self, head: &Head<'_>, resolved: &Resolved) -> bool {
+    fn matches_place(&self, head: &Head<'_>, facts: &Facts<'_>, resolved: &Resolved) -> bool {
+        let order = Order::of(facts.created_nanos, &head.id);
         resolved
             .before
             .as_ref()
-            .is_none_or(|before| head.order() > *before)
-            && resolved
-                .since
-                .as_ref()
-                .is_none_or(|since| head.order() < *since)
+            .is_none_or(|before| order > *before)
+            && resolved.since.as_ref().is_none_or(|since| order < *since)
     }
 
     /// A name matches with and without its slash; with the node before it only where a pattern has a slash inside,
@@ -179,7 +179,7 @@ impl ListQuery {
         if self.names.is_empty() {
             return true;
         }
-        let name = head.name();
+        let name = own_name(head, facts.node_name);
         let inside = |pattern: &str| pattern.trim_start_matches(['^', '/']).contains('/');
         self.names.is_match(&format!("/{name}"))
             || self.names.is_match(name)
@@ -252,6 +252,18 @@ impl PortRange {
     fn holds(&self, port: u16, protocol: &str) -> bool {
         (self.first..=self.last).contains(&port) && self.protocol == protocol
     }
+}
+
+/// The container's own name: links go by `/other/alias`, and the node may stand before all of them.
+fn own_name<'a>(head: &'a Head<'_>, node: &str) -> &'a str {
+    let bare = |name: &'a str| {
+        let name = name.strip_prefix('/').unwrap_or(name);
+        name.strip_prefix(node)
+            .and_then(|rest| rest.strip_prefix('/'))
+            .unwrap_or(name)
+    };
+    let mut names = head.names.iter().map(|name| bare(name));
+    names.find(|name| !name.contains('/')).unwrap_or_default()
 }
 
 fn exit_code(value: &str) -> Result<i64, ApiError> {
@@ -350,7 +362,7 @@ mod tests {
             heads
                 .iter()
                 .find(|h| Some(h.name()) == name)
-                .map(|h| h.order().into_owned())
+                .map(|h| Order::of(h.created, &h.id).into_owned())
         };
         let resolved = Resolved {
             images: query
@@ -364,6 +376,7 @@ mod tests {
             let facts = Facts {
                 node_name: "host1",
                 node_id: "n1",
+                created_nanos: head.created,
                 is_task: *index == 0,
                 health: None,
             };
@@ -389,6 +402,20 @@ mod tests {
         check("limit=3", "", "web web-2 db");
         check("limit=-1", "", "web web-2");
         check("", r#"{"status":["exited"]}"#, "db");
+    }
+
+    #[test]
+    fn a_name_is_known_with_and_without_its_node() {
+        for (names, wanted) in [
+            (r#"["/web"]"#, "web"),
+            (r#"["/db/alias","/web"]"#, "web"),
+            (r#"["/host1/db/alias","/host1/web"]"#, "web"),
+            (r#"["/db/alias"]"#, ""),
+        ] {
+            let item = format!(r#"{{"Id":"aa","Names":{names}}}"#);
+            let head = Head::parse(item.as_bytes()).expect("an item");
+            assert_eq!(own_name(&head, "host1"), wanted, "{names}");
+        }
     }
 
     #[test]

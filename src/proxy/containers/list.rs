@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use api_compat::container_item::Head;
+use api_compat::container_item::{Head, Order};
 use api_compat::error::ApiError;
 use api_compat::json_edit::Edit;
 use api_compat::list_filter::{Facts, ListQuery, Resolved};
@@ -134,6 +134,7 @@ fn select(
         let facts = Facts {
             node_name: container.host.name.as_str(),
             node_id: &node_id,
+            created_nanos: container.created_nanos,
             is_task: false,
             health: None,
         };
@@ -182,10 +183,8 @@ fn resolve(proxy: &Proxy, query: &ListQuery) -> Result<Resolved, ApiError> {
             return Ok(None);
         };
         let (_, container) = proxy.container(reference)?;
-        let mut item = Vec::new();
-        container.render(&mut item, ApiVersion::MAX, "", "");
-        let head = Head::parse(&item).map_err(|error| ApiError::internal(error.to_string()))?;
-        Ok::<_, ApiError>(Some(head.order().into_owned()))
+        let id = container.id.to_string();
+        Ok::<_, ApiError>(Some(Order::of(container.created_nanos, &id).into_owned()))
     };
     let mut images = BTreeSet::new();
     for host in proxy.fleet.hosts().values() {
