@@ -24,7 +24,6 @@ pub struct ListQuery {
     pub size: bool,
     filters: Filters,
     names: Patterns,
-    nodes: Patterns,
     exited: Vec<i64>,
     is_task: Option<bool>,
     publish: Vec<PortRange>,
@@ -93,7 +92,6 @@ impl ListQuery {
             limit: usize::try_from(limit).ok().filter(|limit| *limit > 0),
             size: query.bool("size"),
             names: filters.patterns("name"),
-            nodes: filters.patterns("node"),
             exited,
             is_task: filters.contains("is-task").then_some(is_task),
             publish: ports(&filters, "publish")?,
@@ -155,7 +153,7 @@ impl ListQuery {
                 hidden if crate::labels::is_hidden(hidden) => None,
                 name => head.label(name),
             })
-            && (self.nodes.is_match(facts.node_name)
+            && (self.filters.exact_match("node", facts.node_name)
                 || self.filters.exact_match("node", facts.node_id))
             && self.matches_status(head, running, facts)
             && self.matches_volume(head)
@@ -437,6 +435,7 @@ mod tests {
             "new",
         );
         all(r#"{"node":["host1"]}"#, "web web-2 db new");
+        all(r#"{"node":["host"]}"#, "");
         all(r#"{"node":["n1"]}"#, "web web-2 db new");
         all(r#"{"node":["host2"]}"#, "");
         all(r#"{"ancestor":["1"]}"#, "web db");

@@ -170,7 +170,7 @@ impl Fleet {
             volumes: ArcSwap::default(),
             network_names: ArcSwap::default(),
             volume_names: ArcSwap::default(),
-            synced: AtomicBool::new(false),
+            synced: watch::Sender::new(false),
             counted: AtomicBool::new(false),
             commands,
             hint: Notify::new(),

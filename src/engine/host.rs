@@ -98,7 +98,7 @@ pub struct Host {
     pub(super) volumes: ArcSwap<Vec<Box<RawValue>>>,
     pub(super) network_names: ArcSwap<BTreeSet<String>>,
     pub(super) volume_names: ArcSwap<BTreeSet<String>>,
-    pub(super) synced: AtomicBool,
+    pub(super) synced: watch::Sender<bool>,
     pub(super) counted: AtomicBool,
     pub(super) commands: mpsc::Sender<Command>,
     pub(super) hint: tokio::sync::Notify,
@@ -152,7 +152,12 @@ impl Host {
 
     /// Whether all its containers have been listed at least once.
     pub fn is_synced(&self) -> bool {
-        self.synced.load(Ordering::Acquire)
+        *self.synced.borrow()
+    }
+
+    /// Resolves once all its containers have been listed.
+    pub async fn until_synced(&self) {
+        let _ = self.synced.subscribe().wait_for(|synced| *synced).await;
     }
 
     /// Whether the claims of all its containers are known, so that its free resources are.

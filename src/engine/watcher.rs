@@ -284,7 +284,7 @@ impl Watcher {
         }
         let gone = self.ours_missing_from(&listed);
         self.inventory.replace_node(self.host.tag.id, listed);
-        self.host.synced.store(true, Ordering::Release);
+        self.host.synced.send_replace(true);
         for observation in gone {
             self.observe(observation).await;
         }

@@ -15,6 +15,8 @@ use crate::tasks::{Stopping, Tasks};
 
 /// Between two attempts to reach an engine for the first time.
 const CONTACT_EVERY: Duration = Duration::from_secs(1);
+/// How long a manager that starts waits for the first lists of the engines that it has met.
+const FIRST_LISTS: Duration = Duration::from_secs(3);
 
 /// An engine that is to be pooled.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,7 +31,8 @@ pub struct Member {
 
 impl Manager {
     /// Begins to pool `members`, and to take in what is observed of them. Returns once each has
-    /// answered or failed to once, so that equal hostnames get their numbers in the order of `members`.
+    /// answered or failed to once, so that equal hostnames get their numbers in the order of `members`, and
+    /// what those that answered have is listed: the first client sees all of it.
     pub async fn pool(
         self: &Arc<Self>,
         members: Vec<Member>,
@@ -58,6 +61,10 @@ impl Manager {
                 });
             }
         }
+        let hosts = self.fleet.hosts();
+        let listed = hosts.values().map(|host| host.until_synced());
+        // An engine that fails after first contact must not keep the manager from serving the others.
+        let _ = tokio::time::timeout(FIRST_LISTS, futures_util::future::join_all(listed)).await;
     }
 
     async fn keep_trying(self: Arc<Self>, member: Member, tasks: Tasks, mut stopping: Stopping) {
