@@ -6,7 +6,8 @@ use anyhow::{Context, Result, ensure};
 use integration::harness::{Case, case};
 use integration::lab::{Host, Lab};
 use integration::pool::Pool;
-use integration::{wait, wire};
+use integration::wait;
+use integration::wire::{self, Wire};
 
 use crate::{SOON, contains};
 
@@ -59,7 +60,7 @@ pub(crate) fn cases() -> Vec<Case> {
 fn one_each(pool: &Pool, host: &Host) -> Result<String> {
     for number in 0..pool.size() {
         pool.ok(&format!(
-            "run -d --restart=always --stop-signal=KILL --name=on-{number} busybox sleep 600"
+            "run -d --restart=always --stop-signal=KILL --name=on-{number} busybox sh -c 'echo begun; exec sleep 600'"
         ))?;
     }
     let filter = format!("ps --filter node={} --format {{{{.Names}}}}", host.name());
@@ -93,9 +94,12 @@ fn lost(lab: &Lab, break_it: fn(&Host) -> Result<()>, keeps_running: bool) -> Re
     let pool = Pool::over(lab)?;
     let host = lab.host(1);
     let name = one_each(&pool, host)?;
-    let waiting = pool.on_terminal(&format!("wait {name}"))?;
+    // A wait is open once its headers have come, a log is once it has shown something.
+    let mut waiting = Wire::open(&pool.manager.tcp())?;
+    waiting.request("POST", &format!("/containers/{name}/wait"), &[], b"")?;
+    ensure!(waiting.head()?.status == 200);
     let following = pool.on_terminal(&format!("logs -f {name}"))?;
-    let events = pool.on_terminal("events --format {{.Action}}")?;
+    following.expect("begun", SOON)?;
     let begun = Instant::now();
     break_it(host)?;
     let inspected = quick(&pool, &format!("container inspect {name}"), MOMENT_OF_LOSS)?;
@@ -139,17 +143,11 @@ fn lost(lab: &Lab, break_it: fn(&Host) -> Result<()>, keeps_running: bool) -> Re
         );
         ensure!(pool.node_of(&format!("new-{turn}"))? != host.name());
     }
-    let waited = waiting
-        .finish(SOON)
-        .context("`docker wait` on the lost node")?;
-    contains(&waited.stdout, "node host2 lost")?;
+    let waited = waiting.rest().context("a wait on the lost node")?;
+    contains(&String::from_utf8_lossy(&waited), "node host2 lost")?;
     following
         .finish(SOON)
         .context("`docker logs -f` on the lost node")?;
-    ensure!(
-        !events.screen().is_empty(),
-        "the event stream showed nothing of the others"
-    );
     host.recover()?;
     pool.wait_until_ready(3)?;
     let line = format!("ps --filter name={name} --format {{{{.State}}}}");
@@ -160,8 +158,6 @@ fn lost(lab: &Lab, break_it: fn(&Host) -> Result<()>, keeps_running: bool) -> Re
         ensure!(status == "0", "it was restarted: {status}");
     }
     ensure!(pool.ok("ps -q")?.lines().count() == 7, "not all are listed");
-    let events_of = format!("container kill {name}");
-    drop(events_of);
     pool.ok(&format!("rm -f {name}")).map(drop)
 }
 
@@ -424,7 +420,13 @@ fn manager_killed_during_creates(lab: &Lab) -> Result<()> {
     let list = list.as_array().cloned().unwrap_or_default();
     for (name, id) in &acknowledged {
         let found = list.iter().find(|item| item["Id"] == **id);
-        let found = found.with_context(|| format!("{name} is lost"))?;
+        let found = found.with_context(|| {
+            format!(
+                "{name} is lost; {} of {} are there",
+                list.len(),
+                acknowledged.len()
+            )
+        })?;
         ensure!(found["Names"][0] == **name, "{found}");
     }
     let mut names: Vec<_> = list

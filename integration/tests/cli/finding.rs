@@ -80,7 +80,7 @@ fn unknown(lab: &Lab) -> Result<()> {
         "kill nosuch",
         "pause nosuch",
         "rm nosuch",
-        "rm -f nosuch/nosuch",
+        "rm nosuch/nosuch",
         "top nosuch",
         "diff nosuch",
         "wait nosuch",
@@ -229,17 +229,14 @@ fn names_with_node(lab: &Lab) -> Result<()> {
         crate::SOON,
     )?;
     noded.says("inspect -f {{.Name}} web", &format!("/{node}/web"))?;
-    noded
-        .says(
-            "ps -q --filter name=^/web$ --format {{.Names}}",
-            &format!("{node}/web"),
-        )
-        .or_else(|_| {
-            noded.says(
-                &format!("ps --filter name={node}/web --format {{{{.Names}}}}"),
-                &format!("{node}/web"),
-            )
-        })?;
+    for filter in [
+        "web".to_owned(),
+        "^/web$".to_owned(),
+        format!("^/{node}/web$"),
+    ] {
+        let line = format!("ps --filter name={filter} --format {{{{.Names}}}}");
+        noded.says(&line, &format!("{node}/web"))?;
+    }
     noded.says(&format!("exec {node}/web echo hi"), "hi")?;
     pool.says("ps --format {{.Names}}", "web")
 }

@@ -23,7 +23,8 @@ pub(crate) fn cases() -> Vec<Case> {
 fn attach(lab: &Lab) -> Result<()> {
     let pool = Pool::over(lab)?;
     for name in ["first", "second", "third"] {
-        pool.ok(&format!("run -di --name={name} busybox cat"))?;
+        pool.ok(&format!("create -i --name={name} busybox cat"))?;
+        pool.ok(&format!("start {name}"))?;
         let mut wire = Wire::open(&pool.manager.tcp())?;
         wire.request(
             "POST",

@@ -135,19 +135,13 @@ fn ports(lab: &Lab) -> Result<()> {
         ))?;
     }
     even(&pool, 1)?;
-    let refusal = pool.refusal("run -d --name=a4 -p 8080:80 busybox sleep 600")?;
-    for word in [
-        "no node fits",
-        "host1",
-        "host2",
-        "host3",
-        "8080",
-        "a1",
-        "a2",
-        "a3",
-    ] {
-        contains(&refusal, word)?;
-    }
+    // As on one engine: it is made, and its start is refused while the port is taken.
+    pool.refuses(
+        "run -d --name=a4 -p 8080:80 busybox sleep 600",
+        "port is already allocated",
+    )?;
+    pool.says("ps -a --filter name=a4 --format {{.Status}}", "Created")?;
+    pool.ok("rm a4")?;
     pool.ok("run -d -p 8080:80/udp busybox sleep 600")?;
     let node = pool.node_of("a2")?;
     pool.ok("rm -f a2")?;

@@ -119,7 +119,8 @@ fn input_ends(lab: &Lab) -> Result<()> {
 
 fn attach(lab: &Lab) -> Result<()> {
     let pool = Pool::over(lab)?;
-    pool.ok("run -di --name=it busybox sh -c 'read line; echo got $line; echo bad >&2; exit 3'")?;
+    pool.ok("create -i --name=it busybox sh -c 'read line; echo got $line; echo bad >&2; exit 3'")?;
+    pool.ok("start it")?;
     let attached = pool.run_with("attach it", b"hello\n")?;
     ensure!(
         (
