@@ -53,10 +53,8 @@ impl Tasks {
         self.stop.send_replace(true);
         let mut running =
             std::mem::take(&mut *self.running.lock().unwrap_or_else(PoisonError::into_inner));
-        let all = async {
-            others.await;
-            while running.join_next().await.is_some() {}
-        };
+        let tasks = async { while running.join_next().await.is_some() {} };
+        let all = async { tokio::join!(others, tasks) };
         if tokio::time::timeout(patience, all).await.is_ok() {
             return 0;
         }

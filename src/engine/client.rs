@@ -155,7 +155,22 @@ impl Client {
         target: &str,
         mut request: Request<Body>,
     ) -> Result<Response<Incoming>, Error> {
-        *request.uri_mut() = self.uri("http://engine", version, target)?;
+        *request.uri_mut() = self.uri("http://engine", &self.versioned(version, target))?;
+        self.request(request).await
+    }
+
+    /// Sends a request without a version: for who an engine is and whether it lives, which it says to
+    /// clients of any version.
+    pub async fn send_bare(
+        &self,
+        target: &str,
+        mut request: Request<Body>,
+    ) -> Result<Response<Incoming>, Error> {
+        *request.uri_mut() = self.uri("http://engine", target)?;
+        self.request(request).await
+    }
+
+    async fn request(&self, mut request: Request<Body>) -> Result<Response<Incoming>, Error> {
         request
             .headers_mut()
             .insert(HOST, HeaderValue::from_static("docker"));
@@ -209,7 +224,7 @@ impl Client {
         target: &str,
         mut request: Request<Body>,
     ) -> Result<Response<Incoming>, Error> {
-        *request.uri_mut() = self.uri("", version, target)?;
+        *request.uri_mut() = self.uri("", &self.versioned(version, target))?;
         request
             .headers_mut()
             .insert(HOST, HeaderValue::from_static("docker"));
@@ -251,8 +266,8 @@ impl Client {
         }
     }
 
-    fn uri(&self, origin: &str, version: ApiVersion, target: &str) -> Result<Uri, Error> {
-        let uri = format!("{origin}{}", self.versioned(version, target));
+    fn uri(&self, origin: &str, target: &str) -> Result<Uri, Error> {
+        let uri = format!("{origin}{target}");
         uri.parse().map_err(|error| {
             self.garbled(format_args!(
                 "no request can be made of `{target}`: {error}"

@@ -71,9 +71,18 @@ impl Dial for TcpDial {
         Box::pin(within(async move {
             let stream = TcpStream::connect((host, port)).await?;
             stream.set_nodelay(true)?;
+            keep_alive(&stream)?;
             Ok(Box::new(stream) as Connection)
         }))
     }
+}
+
+/// Notices a peer that vanished, on connections where nothing is said for long (api-matrix 1.8).
+pub fn keep_alive(stream: &TcpStream) -> io::Result<()> {
+    let keep_alive = socket2::TcpKeepalive::new()
+        .with_time(Duration::from_secs(30))
+        .with_interval(Duration::from_secs(10));
+    socket2::SockRef::from(stream).set_tcp_keepalive(&keep_alive)
 }
 
 async fn within(dialling: impl Future<Output = io::Result<Connection>>) -> io::Result<Connection> {

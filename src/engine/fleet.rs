@@ -5,7 +5,6 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use api_compat::version::ApiVersion;
 use arc_swap::ArcSwap;
 use http::Request;
 use tokio::sync::{Notify, mpsc, watch};
@@ -32,8 +31,8 @@ const PROBE_EVERY: Duration = Duration::from_secs(1);
 const AFTER_SILENCE: Duration = Duration::from_millis(200);
 /// The first contact with an engine may take so long.
 const CONTACT_TIMEOUT: Duration = Duration::from_secs(5);
-/// Requests to one watcher that wait to be taken.
-const COMMANDS_WAITING: usize = 1024;
+/// Requests to one watcher that wait to be taken, and changes under way on its node.
+const COMMANDS_WAITING: usize = 4096;
 /// Observations that the leader has not taken yet.
 const OBSERVATIONS_WAITING: usize = 4096;
 
@@ -153,7 +152,6 @@ impl Fleet {
         let client = Arc::new(Client::new(tag.name.clone(), Arc::clone(&dial)));
         client.set_window(facts.window);
         let probe = Client::new(tag.name.clone(), dial);
-        probe.set_window(facts.window);
         let (commands, receiver) = mpsc::channel(COMMANDS_WAITING);
         let health = Health {
             verdict: Verdict::Ready,
@@ -275,7 +273,7 @@ fn report(host: &Host, verdict: Verdict) {
 async fn ping(probe: &Client) -> (Signal, String) {
     let mut request = Request::new(empty());
     *request.method_mut() = http::Method::HEAD;
-    match tokio::time::timeout(PROBE_EVERY, probe.send(ApiVersion::MAX, "/_ping", request)).await {
+    match tokio::time::timeout(PROBE_EVERY, probe.send_bare("/_ping", request)).await {
         Ok(Ok(reply)) if reply.status().is_success() => (Signal::Answered, String::new()),
         Ok(Ok(reply)) => (
             Signal::Missed,

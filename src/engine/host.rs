@@ -6,6 +6,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use api_compat::version::ApiVersion;
 use arc_swap::ArcSwap;
@@ -188,6 +189,15 @@ impl Host {
         }
     }
 
+    /// The error for an engine that did not answer within `patience`.
+    pub fn no_answer(&self, patience: Duration) -> Error {
+        let why = format!("no answer within {}s", patience.as_secs());
+        Error::Unreachable {
+            node: self.tag.name.clone(),
+            source: std::io::Error::new(std::io::ErrorKind::TimedOut, why),
+        }
+    }
+
     fn down(&self, health: &Health) -> Error {
         let seconds = clock::now()
             .duration_since(health.last_seen)
@@ -267,45 +277,56 @@ impl Host {
     }
 
     /// Announces a change of ours to a container, so that the events it causes lead to one re-read.
-    pub async fn change(self: &Arc<Self>, container: ContainerId) -> Change {
-        self.command(Command::Hold(container)).await;
-        Change {
-            host: Some(Arc::clone(self)),
-            container,
-        }
+    pub async fn change(&self, container: ContainerId) -> Change {
+        let place = self.announce(Command::Hold(container)).await;
+        Change { place, container }
     }
 
     /// Announces a create of ours.
-    pub async fn creation(self: &Arc<Self>, request: RequestId) -> Creation {
-        self.command(Command::HoldCreate(request)).await;
-        Creation {
-            host: Some(Arc::clone(self)),
-            request,
-        }
+    pub async fn creation(&self, request: RequestId) -> Creation {
+        let place = self.announce(Command::HoldCreate(request)).await;
+        Creation { place, request }
     }
 
     /// Reads one of the short lists again; returns when it shows the present.
     pub async fn reread(&self, kind: ListKind) {
         let (done, shown) = oneshot::channel();
-        self.command(Command::Reread { kind, done }).await;
-        let _ = shown.await;
-    }
-
-    async fn command(&self, command: Command) {
         // The watcher is gone only when the manager stops; nobody waits for a list then.
-        let _ = self.commands.send(command).await;
+        if self
+            .commands
+            .send(Command::Reread { kind, done })
+            .await
+            .is_ok()
+        {
+            let _ = shown.await;
+        }
     }
 
-    /// For destructors: if the queue is full the watcher finds out by the events themselves.
-    fn command_now(&self, command: Command) {
-        let _ = self.commands.try_send(command);
+    /// Sends what begins a change, and keeps a place in the queue for what ends it: that must never be
+    /// lost, or the container would be held for ever.
+    async fn announce(&self, beginning: Command) -> Option<Place> {
+        // In this order: places that are kept must not keep beginnings out.
+        self.commands.send(beginning).await.ok()?;
+        self.commands.clone().reserve_owned().await.ok()
+    }
+}
+
+/// A place in a watcher's queue; none if the watcher is gone, which it is when the manager stops.
+type Place = mpsc::OwnedPermit<Command>;
+
+/// Sends what ends a change, and waits until the lists show it.
+async fn end(place: Option<Place>, ending: impl FnOnce(oneshot::Sender<()>) -> Command) {
+    if let Some(place) = place {
+        let (done, shown) = oneshot::channel();
+        place.send(ending(done));
+        let _ = shown.await;
     }
 }
 
 /// A change of ours that is under way. Dropped without [`Change::settle`], it is taken for failed.
 #[derive(Debug)]
 pub struct Change {
-    host: Option<Arc<Host>>,
+    place: Option<Place>,
     container: ContainerId,
 }
 
@@ -313,36 +334,30 @@ impl Change {
     /// The engine has answered: returns when our lists show the change. `last` is the action of the last
     /// event that the change causes, if it causes any.
     pub async fn settle(mut self, last: Option<&'static str>) {
-        if let Some(host) = self.host.take() {
-            let (done, shown) = oneshot::channel();
-            host.command(Command::Settle {
-                container: self.container,
-                last,
-                done,
-            })
-            .await;
-            let _ = shown.await;
-        }
+        let container = self.container;
+        end(self.place.take(), |done| Command::Settle {
+            container,
+            last,
+            done,
+        })
+        .await;
     }
 
     /// The engine has removed the container.
     pub async fn removed(mut self) {
-        if let Some(host) = self.host.take() {
-            let (done, shown) = oneshot::channel();
-            host.command(Command::Removed {
-                container: self.container,
-                done,
-            })
-            .await;
-            let _ = shown.await;
-        }
+        let container = self.container;
+        end(self.place.take(), |done| Command::Removed {
+            container,
+            done,
+        })
+        .await;
     }
 }
 
 impl Drop for Change {
     fn drop(&mut self) {
-        if let Some(host) = self.host.take() {
-            host.command_now(Command::Abandon(self.container));
+        if let Some(place) = self.place.take() {
+            place.send(Command::Abandon(self.container));
         }
     }
 }
@@ -350,31 +365,28 @@ impl Drop for Change {
 /// A create of ours that is under way. Dropped without [`Creation::settle`], it is taken for failed.
 #[derive(Debug)]
 pub struct Creation {
-    host: Option<Arc<Host>>,
+    place: Option<Place>,
     request: RequestId,
 }
 
 impl Creation {
     /// The engine has made the container: returns when our lists show it.
     pub async fn settle(mut self, container: ContainerId, details: Details) {
-        if let Some(host) = self.host.take() {
-            let (done, shown) = oneshot::channel();
-            host.command(Command::SettleCreate {
-                request: self.request,
-                container,
-                details,
-                done,
-            })
-            .await;
-            let _ = shown.await;
-        }
+        let request = self.request;
+        end(self.place.take(), |done| Command::SettleCreate {
+            request,
+            container,
+            details,
+            done,
+        })
+        .await;
     }
 }
 
 impl Drop for Creation {
     fn drop(&mut self) {
-        if let Some(host) = self.host.take() {
-            host.command_now(Command::AbandonCreate(self.request));
+        if let Some(place) = self.place.take() {
+            place.send(Command::AbandonCreate(self.request));
         }
     }
 }

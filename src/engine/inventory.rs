@@ -12,7 +12,7 @@ use std::ops::Bound;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use super::container::{Container, image_hash, label_hash};
-use crate::model::{ContainerId, NodeId, RequestId, Resources};
+use crate::model::{ContainerId, NodeId, Resources};
 
 /// All observed containers of all engines.
 #[derive(Debug, Default)]
@@ -30,7 +30,6 @@ struct Index {
     running: BTreeSet<Order>,
     names: HashMap<Box<str>, Holders>,
     labels: HashMap<u64, BTreeSet<ContainerId>>,
-    requests: HashMap<RequestId, ContainerId>,
     nodes: BTreeMap<NodeId, NodeTotals>,
 }
 
@@ -128,25 +127,9 @@ impl Inventory {
         }
     }
 
-    /// Forgets a node that left.
-    pub fn forget_node(&self, node: NodeId) {
-        self.replace_node(node, Vec::new());
-        self.write().nodes.remove(&node);
-    }
-
     /// The container with this full id.
     pub fn get(&self, id: &ContainerId) -> Option<Arc<Container>> {
         self.read().containers.get(id).cloned()
-    }
-
-    /// The container that was made for this request of ours.
-    pub fn by_request(&self, request: &RequestId) -> Option<Arc<Container>> {
-        let index = self.read();
-        index
-            .requests
-            .get(request)
-            .and_then(|id| index.containers.get(id))
-            .cloned()
     }
 
     /// Finds a container by full id, name, `/name`, `node/name` or a prefix of its id, in this order
@@ -281,11 +264,6 @@ impl Inventory {
         self.read().containers.len()
     }
 
-    /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
     /// A writer that panicked leaves the index usable: every change to it is whole or absent for the
     /// one container concerned, and the next sync of its node mends that.
     fn read(&self) -> RwLockReadGuard<'_, Index> {
@@ -317,9 +295,6 @@ impl Index {
         for hash in &container.labels {
             self.labels.entry(*hash).or_default().insert(id);
         }
-        if let Some(request) = container.request {
-            self.requests.insert(request, id);
-        }
         self.nodes
             .entry(container.host.id)
             .or_default()
@@ -345,11 +320,6 @@ impl Index {
                     self.labels.remove(hash);
                 }
             }
-        }
-        if let Some(request) = container.request
-            && self.requests.get(&request) == Some(id)
-        {
-            self.requests.remove(&request);
         }
         if let Some(totals) = self.nodes.get_mut(&container.host.id) {
             totals.drop(&container);

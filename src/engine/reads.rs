@@ -133,7 +133,11 @@ fn texts(items: &[Box<RawValue>], members: &[&str]) -> BTreeSet<String> {
         .collect()
 }
 
-async fn in_time<T>(host: &Host, read: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+/// Gives up on a read that does not come.
+pub(super) async fn in_time<T>(
+    host: &Host,
+    read: impl Future<Output = Result<T, Error>>,
+) -> Result<T, Error> {
     tokio::time::timeout(READ_TIMEOUT, read)
         .await
         .unwrap_or_else(|_| {

@@ -19,20 +19,26 @@ pub(super) const EVENT_PATIENCE: Duration = Duration::from_millis(20);
 #[derive(Debug)]
 pub(super) struct Rereads<K, W> {
     objects: BTreeMap<K, Object<W>>,
+    last_read: Read,
 }
+
+/// One re-read. A re-read that is no longer the object's own is not looked at when it comes back.
+pub(super) type Read = u64;
 
 #[derive(Debug)]
 struct Object<W> {
     /// Our own changes under way.
     held: u32,
-    /// A re-read is under way.
-    running: bool,
+    /// The re-read under way.
+    running: Option<Read>,
     /// Something happened that the re-read under way may not show.
     stale: bool,
     /// Actions seen while held.
     seen: VecDeque<String>,
-    /// Changes that are done, but for their last event.
+    /// A change that is done, but for its last event.
     awaited: Option<Awaited>,
+    /// Read again then, whatever happens.
+    again_at: Option<Instant>,
     served: Vec<W>,
     next: Vec<W>,
 }
@@ -50,10 +56,11 @@ impl<W> Default for Object<W> {
     fn default() -> Self {
         Self {
             held: 0,
-            running: false,
+            running: None,
             stale: false,
             seen: VecDeque::new(),
             awaited: None,
+            again_at: None,
             served: vec![],
             next: vec![],
         }
@@ -64,6 +71,7 @@ impl<K, W> Default for Rereads<K, W> {
     fn default() -> Self {
         Self {
             objects: BTreeMap::new(),
+            last_read: 0,
         }
     }
 }
@@ -74,7 +82,7 @@ pub(super) enum Step {
     /// Nothing.
     Wait,
     /// Read the object again.
-    Start,
+    Start(Read),
 }
 
 impl<K: Ord + Clone, W> Rereads<K, W> {
@@ -97,7 +105,12 @@ impl<K: Ord + Clone, W> Rereads<K, W> {
             return Step::Wait;
         }
         object.awaited = None;
-        object.start()
+        object.start(&mut self.last_read)
+    }
+
+    /// Reads the object again at `at`, too: what was just read may not be the last word.
+    pub(super) fn again_at(&mut self, key: &K, at: Instant) {
+        self.objects.entry(key.clone()).or_default().again_at = Some(at);
     }
 
     /// A change of ours to the object begins.
@@ -123,13 +136,11 @@ impl<K: Ord + Clone, W> Rereads<K, W> {
         }
         match missing {
             Some(action) => {
-                object.awaited = Some(Awaited {
-                    action,
-                    until: now + EVENT_PATIENCE,
-                });
+                let until = now + EVENT_PATIENCE;
+                object.awaited = Some(Awaited { action, until });
                 Step::Wait
             }
-            None => object.start(),
+            None => object.start(&mut self.last_read),
         }
     }
 
@@ -144,10 +155,16 @@ impl<K: Ord + Clone, W> Rereads<K, W> {
         }
         object.seen.clear();
         if std::mem::take(&mut object.stale) {
-            return object.start();
+            return object.start(&mut self.last_read);
         }
         self.tidy(key);
         Step::Wait
+    }
+
+    /// Whether this re-read is the object's own still.
+    pub(super) fn is_current(&self, key: &K, read: Read) -> bool {
+        let object = self.objects.get(key);
+        object.is_some_and(|object| object.running == Some(read))
     }
 
     /// The re-read is done: who is served, and whether to go on.
@@ -155,18 +172,20 @@ impl<K: Ord + Clone, W> Rereads<K, W> {
         let Some(object) = self.objects.get_mut(key) else {
             return (vec![], Step::Wait);
         };
-        object.running = false;
+        object.running = None;
         let served = std::mem::take(&mut object.served);
-        let again = object.held == 0
-            && object.awaited.is_none()
-            && (object.stale || !object.next.is_empty());
-        let step = if again { object.start() } else { Step::Wait };
+        let unseen = !object.next.is_empty() || (object.stale && object.held == 0);
+        let step = if unseen && object.awaited.is_none() {
+            object.start(&mut self.last_read)
+        } else {
+            Step::Wait
+        };
         self.tidy(key);
         (served, step)
     }
 
-    /// The object is gone: all who wait for it are served, and nothing of it is kept. A read under way is
-    /// no longer one of ours.
+    /// The object is gone: all who wait for it are served, and nothing of it is kept. A re-read under way
+    /// is no longer its own.
     pub(super) fn gone(&mut self, key: &K) -> Vec<W> {
         let Some(mut object) = self.objects.remove(key) else {
             return vec![];
@@ -176,24 +195,31 @@ impl<K: Ord + Clone, W> Rereads<K, W> {
         served
     }
 
-    /// Whether a read of the object is under way and still wanted.
-    pub(super) fn is_running(&self, key: &K) -> bool {
-        self.objects.get(key).is_some_and(|object| object.running)
+    /// Forgets all objects; returns all who wait.
+    pub(super) fn clear(&mut self) -> Vec<W> {
+        let objects = std::mem::take(&mut self.objects);
+        let waiters = objects.into_values();
+        waiters
+            .flat_map(|object| object.served.into_iter().chain(object.next))
+            .collect()
     }
 
-    /// The objects whose awaited event has not come by `now`: they are read again all the same.
-    pub(super) fn overdue(&mut self, now: Instant) -> Vec<K> {
+    /// The objects whose awaited event has not come by `now`, and those that are to be read again by now.
+    pub(super) fn overdue(&mut self, now: Instant) -> Vec<(K, Read)> {
         let mut due = vec![];
         for (key, object) in &mut self.objects {
-            if object
-                .awaited
-                .as_ref()
-                .is_some_and(|awaited| awaited.until <= now)
-            {
+            let awaited = object.awaited.as_ref().is_some_and(|a| a.until <= now);
+            let again = object.again_at.is_some_and(|at| at <= now);
+            if awaited {
                 object.awaited = None;
-                if object.start() == Step::Start {
-                    due.push(key.clone());
-                }
+            }
+            if again {
+                object.again_at = None;
+            }
+            if (awaited || again)
+                && let Step::Start(read) = object.start(&mut self.last_read)
+            {
+                due.push((key.clone(), read));
             }
         }
         due
@@ -201,18 +227,20 @@ impl<K: Ord + Clone, W> Rereads<K, W> {
 
     /// When [`Self::overdue`] has something to say next.
     pub(super) fn next_deadline(&self) -> Option<Instant> {
-        self.objects
-            .values()
-            .filter_map(|object| object.awaited.as_ref().map(|a| a.until))
-            .min()
+        let deadlines = |object: &Object<W>| {
+            let awaited = object.awaited.as_ref().map(|awaited| awaited.until);
+            [awaited, object.again_at]
+        };
+        self.objects.values().flat_map(deadlines).flatten().min()
     }
 
     fn tidy(&mut self, key: &K) {
         let idle = self.objects.get(key).is_some_and(|o| {
             o.held == 0
-                && !o.running
+                && o.running.is_none()
                 && !o.stale
                 && o.awaited.is_none()
+                && o.again_at.is_none()
                 && o.next.is_empty()
                 && o.served.is_empty()
         });
@@ -223,15 +251,16 @@ impl<K: Ord + Clone, W> Rereads<K, W> {
 }
 
 impl<W> Object<W> {
-    fn start(&mut self) -> Step {
-        if self.running {
+    fn start(&mut self, last_read: &mut Read) -> Step {
+        if self.running.is_some() {
             self.stale = true;
             return Step::Wait;
         }
-        self.running = true;
+        *last_read += 1;
+        self.running = Some(*last_read);
         self.stale = false;
         self.served.append(&mut self.next);
-        Step::Start
+        Step::Start(*last_read)
     }
 }
 
@@ -245,7 +274,7 @@ mod tests {
         let mut rereads = Rereads::<(), u32>::default();
         let mut done = vec![];
         let note = |step: Step, done: &mut Vec<String>| {
-            if step == Step::Start {
+            if matches!(step, Step::Start(_)) {
                 done.push("start".to_owned());
             }
         };
@@ -268,7 +297,7 @@ mod tests {
                     rereads
                         .overdue(start + EVENT_PATIENCE)
                         .iter()
-                        .map(|()| "start".to_owned()),
+                        .map(|_| "start".to_owned()),
                 ),
                 "gone" => done.extend(rereads.gone(&()).iter().map(|w| format!("wake:{w}"))),
                 other => panic!("no such step: {other}"),
@@ -327,12 +356,36 @@ mod tests {
     }
 
     #[test]
-    fn a_read_of_an_object_that_is_gone_is_not_wanted() {
+    fn a_waiter_does_not_wait_for_somebody_elses_long_change() {
+        check("hold hold settle finished", "start wake:1");
+        check(
+            "hold hold settle hold settle finished finished",
+            "start wake:1 start wake:1",
+        );
+    }
+
+    #[test]
+    fn a_read_of_an_object_that_went_meanwhile_is_not_its_own() {
         let mut rereads = Rereads::<u8, u32>::default();
-        let _ = rereads.event(&1, "start");
-        assert!(rereads.is_running(&1));
+        let Step::Start(read) = rereads.event(&1, "start") else {
+            panic!("an event is a read");
+        };
+        assert!(rereads.is_current(&1, read));
         assert!(rereads.gone(&1).is_empty());
-        assert!(!rereads.is_running(&1));
+        assert!(!rereads.is_current(&1, read));
+        let _ = rereads.event(&1, "die");
+        assert!(!rereads.is_current(&1, read));
+    }
+
+    #[test]
+    fn an_object_is_read_again_when_it_was_asked_for() {
+        let mut rereads = Rereads::<u8, u32>::default();
+        let now = crate::clock::instant();
+        rereads.again_at(&1, now + EVENT_PATIENCE);
+        assert_eq!(rereads.next_deadline(), Some(now + EVENT_PATIENCE));
+        assert!(rereads.overdue(now).is_empty());
+        assert_eq!(rereads.overdue(now + EVENT_PATIENCE).len(), 1);
+        assert_eq!(rereads.next_deadline(), None);
     }
 
     #[test]

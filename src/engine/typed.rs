@@ -26,15 +26,17 @@ pub(super) fn typed(client: &Arc<Client>) -> Result<Docker, Error> {
                 .path_and_query()
                 .map_or_else(|| "/".to_owned(), |target| target.as_str().to_owned());
             let request = request.map(|body| body.map_err(Into::into).boxed_unsync());
-            client
-                .send(ApiVersion::MAX, &target, request)
-                .await
-                .map_err(|error| bollard::errors::Error::IOError {
-                    err: match error {
-                        Error::Unreachable { source, .. } => source,
-                        other => std::io::Error::other(other.to_string()),
-                    },
-                })
+            let sent = match target.as_str() {
+                // Which versions it accepts is what an engine must be asked in no version.
+                "/version" => client.send_bare(&target, request).await,
+                _ => client.send(ApiVersion::MAX, &target, request).await,
+            };
+            sent.map_err(|error| bollard::errors::Error::IOError {
+                err: match error {
+                    Error::Unreachable { source, .. } => source,
+                    other => std::io::Error::other(other.to_string()),
+                },
+            })
         }
     };
     Docker::connect_with_custom_transport(

@@ -11,11 +11,11 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use api_compat::event::Event;
 use api_compat::version::ApiVersion;
-use bytes::{Buf as _, BytesMut};
+use bytes::{Buf as _, Bytes, BytesMut};
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use http::Request;
 use http_body_util::BodyExt as _;
@@ -31,8 +31,8 @@ use super::facts::read_facts;
 use super::health::Verdict;
 use super::host::{Command, Health, Host, ListKind};
 use super::inventory::Inventory;
-use super::reads::{Inspected, inspect, read_container, read_list};
-use super::rereads::{Rereads, Step};
+use super::reads::{Inspected, in_time, inspect, read_container, read_list};
+use super::rereads::{Read, Rereads, Step};
 use super::ring::Ring;
 use crate::clock;
 use crate::model::{ContainerId, NodeId, RequestId};
@@ -42,6 +42,12 @@ use crate::tasks::Stopping;
 const EVENT_MAX_BYTES: usize = 4 << 20;
 /// So many inspects fill in what list items leave out, at a time.
 const INSPECTS_AT_ONCE: usize = 4;
+/// Past events are replayed at once when a stream is opened.
+const HISTORY_COMES_FIRST: Duration = Duration::from_secs(5);
+/// A change that was told early shows in the lists by then.
+const TOLD_EARLY: Duration = Duration::from_millis(250);
+/// A read that failed is tried again after so long.
+const READ_AGAIN: Duration = Duration::from_secs(1);
 /// Between two attempts to follow an engine that answers probes but not this.
 const RECONNECT_PAUSE: Duration = Duration::from_millis(200);
 
@@ -72,8 +78,8 @@ enum Object {
 
 /// A read that came back.
 enum Landed {
-    Container(ContainerId, Result<Option<Container>, Error>),
-    List(ListKind, Result<(), Error>),
+    Container(ContainerId, Read, Result<Option<Container>, Error>),
+    List(ListKind, Read, Result<(), Error>),
     Inspected(ContainerId, Result<Inspected, Error>),
 }
 
@@ -105,6 +111,8 @@ pub(super) struct Watcher {
     flights: FuturesUnordered<Flight>,
     creates: HashMap<RequestId, CreateHold>,
     told: BTreeMap<ContainerId, Told>,
+    /// Who waits for a change that was made while no events came: the next sync shows it.
+    blind: Vec<oneshot::Sender<()>>,
     inspects: VecDeque<ContainerId>,
     inspecting: usize,
     /// The engine's time of the last event, for resuming.
@@ -135,6 +143,7 @@ impl Watcher {
             flights: FuturesUnordered::new(),
             creates: HashMap::new(),
             told: BTreeMap::new(),
+            blind: Vec::new(),
             inspects: VecDeque::new(),
             inspecting: 0,
             last_event: None,
@@ -165,39 +174,45 @@ impl Watcher {
         }
     }
 
-    /// Between two sessions: nobody is kept waiting, and a lost node is not asked.
+    /// Between two sessions: a lost node is not asked, and nobody waits for it.
     async fn idle(&mut self) {
         let mut health = self.host.watch_health();
-        let pause = tokio::time::sleep(RECONNECT_PAUSE);
         let up = async {
-            pause.await;
+            tokio::time::sleep(RECONNECT_PAUSE).await;
             let _ = health
                 .wait_for(|health| health.verdict != Verdict::Down)
                 .await;
         };
         tokio::pin!(up);
         loop {
+            if !self.host.is_up() {
+                self.blind.clear();
+            }
             tokio::select! {
                 () = &mut up => return,
                 Some(command) = self.commands.recv() => self.obey_blind(command),
+                () = tokio::time::sleep(RECONNECT_PAUSE), if !self.blind.is_empty() => {}
             }
         }
     }
 
     /// One life of the event stream, from connect to break.
     async fn session(&mut self) -> Result<(), Error> {
-        let before = clock::now();
-        let facts = read_facts(&self.host.client).await?;
-        let after = clock::now();
-        let middle = before.as_nanosecond().midpoint(after.as_nanosecond());
-        self.clock_ahead_nanos =
-            i64::try_from(facts.system_time.as_nanosecond() - middle).unwrap_or(0);
-        // What happened before this moment is history: the lists read below show it.
-        let history = i64::try_from(facts.system_time.as_nanosecond()).unwrap_or(i64::MAX);
-        self.host.facts.store(Arc::new(facts));
-        let mut stream = Self::follow(Arc::clone(&self.host), self.last_event).await?;
+        let opening = open(Arc::clone(&self.host), self.last_event);
+        tokio::pin!(opening);
+        let opened = loop {
+            tokio::select! {
+                opened = &mut opening => break opened?,
+                Some(command) = self.commands.recv() => self.obey_blind(command),
+            }
+        };
+        self.clock_ahead_nanos = opened.clock_ahead_nanos;
+        // What happened before this moment is history: the lists that were just read show it. Only events that come
+        // now can be: later ones may bear older times, if the engine's clock is set back.
+        let history = (opened.engine_nanos, clock::deadline(HISTORY_COMES_FIRST));
+        let mut stream = opened.events;
         let mut lines = BytesMut::new();
-        self.sync().await?;
+        self.sync(&opened.containers).await?;
         loop {
             self.launch_inspects();
             let overdue = self
@@ -219,49 +234,18 @@ impl Watcher {
                 Some(command) = self.commands.recv() => self.obey(command),
                 Some(landed) = self.flights.next(), if !self.flights.is_empty() => self.land(landed).await,
                 () = sleep_until(overdue) => {
-                    for object in self.rereads.overdue(clock::instant()) {
-                        self.launch(object);
+                    for (object, read) in self.rereads.overdue(clock::instant()) {
+                        self.launch(object, read);
                     }
                 }
             }
         }
     }
 
-    /// Opens the event stream where the last one broke; the first one begins with what the engine still
-    /// remembers (256 events).
-    async fn follow(host: Arc<Host>, last_event: Option<i64>) -> Result<Incoming, Error> {
-        let since = last_event.map_or(1, |nanos| nanos - 1_000_000_000);
-        let target = format!(
-            "/events?since={}.{:09}",
-            since / 1_000_000_000,
-            since % 1_000_000_000
-        );
-        let response = host
-            .client
-            .send(ApiVersion::MAX, &target, Request::new(empty()))
-            .await?;
-        if response.status().is_success() {
-            return Ok(response.into_body());
-        }
-        Err(host
-            .client
-            .garbled(format_args!("/events answered {}", response.status())))
-    }
-
-    /// Reads all lists.
-    async fn sync(&mut self) -> Result<(), Error> {
-        let (containers, images, networks, volumes) = tokio::join!(
-            self.host
-                .client
-                .ask(EngineCall::get("/containers/json?all=1")),
-            read_list(&self.host, ListKind::Images),
-            read_list(&self.host, ListKind::Networks),
-            read_list(&self.host, ListKind::Volumes),
-        );
-        let body = containers?.body;
-        images.and(networks).and(volumes)?;
+    /// Takes in all containers that the engine has.
+    async fn sync(&mut self, body: &[u8]) -> Result<(), Error> {
         let items: Vec<&RawValue> =
-            serde_json::from_slice(&body).map_err(|error| self.host.client.garbled(error))?;
+            serde_json::from_slice(body).map_err(|error| self.host.client.garbled(error))?;
         let mut listed = Vec::with_capacity(items.len());
         let (mut second, mut rank) = (0, 0);
         for item in items {
@@ -309,7 +293,11 @@ impl Watcher {
             .collect()
     }
 
-    async fn take_lines(&mut self, lines: &mut BytesMut, history: i64) -> Result<(), Error> {
+    async fn take_lines(
+        &mut self,
+        lines: &mut BytesMut,
+        history: (i64, Instant),
+    ) -> Result<(), Error> {
         while let Some(end) = memchr::memchr(b'\n', lines) {
             let line = lines.split_to(end);
             lines.advance(1);
@@ -327,7 +315,7 @@ impl Watcher {
         Ok(())
     }
 
-    async fn take_event(&mut self, event: &Event<'_>, history: i64) {
+    async fn take_event(&mut self, event: &Event<'_>, history: (i64, Instant)) {
         let at = event.time_nanos;
         if !self.is_new(at, event) {
             return;
@@ -339,7 +327,7 @@ impl Watcher {
                 .push(at.saturating_sub(self.clock_ahead_nanos), tag, line.into()),
             Err(error) => tracing::warn!(%error, "an event of this engine cannot be shown"),
         }
-        if at <= history {
+        if at <= history.0 && clock::instant() < history.1 {
             return;
         }
         let action = event.action.as_ref();
@@ -394,12 +382,16 @@ impl Watcher {
 
     fn changed(&mut self, object: Object, action: &str) {
         let step = self.rereads.event(&object, action);
+        if step != Step::Wait && is_told_early(action) {
+            let later = clock::deadline(TOLD_EARLY);
+            self.rereads.again_at(&object, later);
+        }
         self.take(object, step);
     }
 
     fn take(&mut self, object: Object, step: Step) {
-        if step == Step::Start {
-            self.launch(object);
+        if let Step::Start(read) = step {
+            self.launch(object, read);
         }
     }
 
@@ -496,19 +488,37 @@ impl Watcher {
 
     /// Without an event stream nothing can be read; the sync that begins the next one shows it all.
     fn obey_blind(&mut self, command: Command) {
-        if let Command::Removed { container, .. } = command {
-            self.inventory.remove(&container);
+        match command {
+            Command::Removed { container, .. } => {
+                self.inventory.remove(&container);
+            }
+            Command::SettleCreate {
+                container,
+                details,
+                done,
+                ..
+            } => {
+                self.told.entry(container).or_default().details = Some(details);
+                self.blind.push(done);
+            }
+            Command::Settle { done, .. } | Command::Reread { done, .. } => self.blind.push(done),
+            Command::Hold(_)
+            | Command::Abandon(_)
+            | Command::HoldCreate(_)
+            | Command::AbandonCreate(_) => {}
         }
     }
 
-    fn launch(&mut self, object: Object) {
+    fn launch(&mut self, object: Object, read: Read) {
         let host = Arc::clone(&self.host);
         self.flights.push(match object {
             Object::Container(id) => {
-                Box::pin(async move { Landed::Container(id, read_container(&host, id).await) })
+                Box::pin(
+                    async move { Landed::Container(id, read, read_container(&host, id).await) },
+                )
             }
             Object::List(kind) => {
-                Box::pin(async move { Landed::List(kind, read_list(&host, kind).await) })
+                Box::pin(async move { Landed::List(kind, read, read_list(&host, kind).await) })
             }
         });
     }
@@ -527,33 +537,44 @@ impl Watcher {
 
     async fn land(&mut self, landed: Landed) {
         match landed {
-            Landed::Container(id, _) if !self.rereads.is_running(&Object::Container(id)) => {}
-            Landed::Container(id, result) => {
+            Landed::Container(id, read, result) => {
+                let object = Object::Container(id);
+                if !self.rereads.is_current(&object, read) {
+                    return;
+                }
                 match result {
                     Ok(Some(container)) => self.show(container).await,
                     Ok(None) => return self.gone(id).await,
-                    Err(error) => {
-                        tracing::debug!(%error, container = %id, "a container could not be read");
-                    }
+                    Err(error) => self.read_later(object, &error),
                 }
-                self.served(Object::Container(id));
+                self.served(object);
             }
-            Landed::List(kind, result) => {
-                if let Err(error) = result {
-                    tracing::debug!(%error, ?kind, "a list could not be read");
+            Landed::List(kind, read, result) => {
+                let object = Object::List(kind);
+                if !self.rereads.is_current(&object, read) {
+                    return;
                 }
-                self.served(Object::List(kind));
+                if let Err(error) = result {
+                    self.read_later(object, &error);
+                }
+                self.served(object);
             }
             Landed::Inspected(id, result) => {
                 self.inspecting -= 1;
                 match result {
                     Ok(inspected) => self.fill_in(id, &inspected).await,
-                    Err(error) => {
-                        tracing::debug!(%error, container = %id, "a container could not be inspected")
-                    }
+                    Err(error) => self.read_later(Object::Container(id), &error),
                 }
                 self.note_counted().await;
             }
+        }
+    }
+
+    /// What could not be read is tried again: nothing else may ever say that the lists are behind.
+    fn read_later(&mut self, object: Object, error: &Error) {
+        tracing::debug!(%error, ?object, "an object could not be read");
+        if error.is_transient() {
+            self.rereads.again_at(&object, clock::deadline(READ_AGAIN));
         }
     }
 
@@ -615,8 +636,9 @@ impl Watcher {
             claim: inspected.claim,
         });
         container.since = Since {
-            started: inspected.started.or(container.since.started),
-            finished: inspected.finished.or(container.since.finished),
+            // Whichever is newer: an event may have overtaken the inspect.
+            started: inspected.started.max(container.since.started),
+            finished: inspected.finished.max(container.since.finished),
         };
         container.created_nanos = inspected.created.unwrap_or(container.created_nanos);
         let ours = container.request.is_some();
@@ -663,15 +685,72 @@ impl Watcher {
         let _ = self.observations.send(observation).await;
     }
 
-    /// Forgets what the broken stream left half done; waiters wake as their senders drop.
+    /// Forgets what the broken stream left half done; who waits for it is served by the next sync.
     fn reset(&mut self) {
-        self.rereads = Rereads::default();
+        self.blind.extend(self.rereads.clear());
         self.flights = FuturesUnordered::new();
         self.creates.clear();
         self.told.clear();
         self.inspects.clear();
         self.inspecting = 0;
     }
+}
+
+/// A session's beginning: who the engine is, its events from now on, and all it has.
+struct Opened {
+    /// The engine's clock when it said who it is.
+    engine_nanos: i64,
+    clock_ahead_nanos: i64,
+    events: Incoming,
+    containers: Bytes,
+}
+
+/// Opens a session. The event stream comes first, so that nothing happens between it and the lists.
+async fn open(host: Arc<Host>, last_event: Option<i64>) -> Result<Opened, Error> {
+    let before = clock::now();
+    let facts = in_time(&host, read_facts(&host.client)).await?;
+    let middle = before
+        .as_nanosecond()
+        .midpoint(clock::now().as_nanosecond());
+    let engine_nanos = facts.system_time.as_nanosecond();
+    host.facts.store(Arc::new(facts));
+    let events = in_time(&host, follow(&host, last_event)).await?;
+    let all = EngineCall::get("/containers/json?all=1");
+    let (containers, images, networks, volumes) = tokio::join!(
+        in_time(&host, host.client.ask(all)),
+        read_list(&host, ListKind::Images),
+        read_list(&host, ListKind::Networks),
+        read_list(&host, ListKind::Volumes),
+    );
+    images.and(networks).and(volumes)?;
+    Ok(Opened {
+        engine_nanos: i64::try_from(engine_nanos).unwrap_or(i64::MAX),
+        clock_ahead_nanos: i64::try_from(engine_nanos - middle).unwrap_or(0),
+        events,
+        containers: containers?.body,
+    })
+}
+
+/// Opens the event stream where the last one broke; the first one begins with what the engine still
+/// remembers (256 events).
+async fn follow(host: &Host, last_event: Option<i64>) -> Result<Incoming, Error> {
+    let since = last_event.map_or(1, |nanos| nanos - 1_000_000_000);
+    let (seconds, nanos) = (since / 1_000_000_000, since % 1_000_000_000);
+    let target = format!("/events?since={seconds}.{nanos:09}");
+    let request = Request::new(empty());
+    let response = host.client.send(ApiVersion::MAX, &target, request).await?;
+    if response.status().is_success() {
+        return Ok(response.into_body());
+    }
+    Err(host
+        .client
+        .garbled(format_args!("/events answered {}", response.status())))
+}
+
+/// Whether an engine tells of the change before its own lists show it: it saves these after the event
+/// (moby `daemon/pause.go`, `unpause.go`, `container_operations.go`).
+fn is_told_early(action: &str) -> bool {
+    matches!(action, "pause" | "unpause" | "connect" | "disconnect")
 }
 
 /// Whether an action shows in a container's list item. `kill` does not: the `die` after it does.

@@ -22,15 +22,19 @@ use super::placing::claim;
 use super::{Error, Manager, names};
 use crate::clock;
 use crate::engine::{self, Details, EngineCall, EngineReply, Host};
-use crate::model::{Caller, ContainerId, Node, NodeId, NodeName, Owner, Realm, RequestId, Verdict};
+use crate::model::{Caller, ContainerId, NodeId, NodeName, Owner, Realm, RequestId, Verdict};
 use crate::state::{Command, Promise, Refusal};
+use crate::tasks::spawn_stream;
 
 /// A create may take so long: engines answer within seconds, unless a disk is very slow.
 pub(super) const CREATE_TIMEOUT: Duration = Duration::from_secs(120);
 /// How long a create waits for nodes that have just joined to be counted.
 const COUNTING_PATIENCE: Duration = Duration::from_secs(10);
-/// How many nodes are tried when engines fail, and how often a lost race is run again.
+/// How many nodes are tried when engines fail.
 const ATTEMPTS: usize = 3;
+/// How often a decision is made anew because another was committed first. They are made one after the
+/// other, so only what engines report can come between.
+const RACES_LOST: usize = 10;
 
 /// A container that is to be created.
 #[derive(Debug)]
@@ -61,75 +65,44 @@ pub struct Created {
 impl Manager {
     /// Creates a container on the node that suits it best. When this returns, every list of this
     /// manager shows it.
-    pub async fn create(&self, order: CreateOrder<'_>) -> Result<Created, Error> {
-        self.until_counted().await;
-        let name = match &order.name {
-            Some(name) => {
-                self.name_is_free(name, None).await?;
-                name.clone()
-            }
-            None => self.free_name(),
-        };
-        let mut failed_on = BTreeSet::new();
+    pub async fn create(self: &Arc<Self>, order: CreateOrder<'_>) -> Result<Created, Error> {
+        self.until_a_node_is_counted().await;
+        let mut not_on = BTreeSet::new();
         loop {
-            let attempt = self.attempt(&order, &name, &failed_on).await;
-            match attempt {
-                // The engine is at fault, not the request: another node may do better.
-                Ok((host, created))
-                    if created.reply.status.is_server_error() && failed_on.len() + 1 < ATTEMPTS =>
-                {
-                    tracing::warn!(node = %host.tag.name, message = created.reply.message(), "engine failed to create");
-                    failed_on.insert(host.tag.id);
-                    if self.place(&order, &failed_on).is_err() {
-                        return Ok(created);
-                    }
+            let name = match &order.name {
+                Some(name) => {
+                    self.name_is_free(name, None).await?;
+                    name.clone()
                 }
-                Ok((_, created)) => return Ok(created),
+                None => self.free_name(),
+            };
+            let request = RequestId::from_bytes(clock::random_bytes());
+            let _mark = self.under_way.mark(request);
+            let host = match self.reserve(&order, &name, request, &not_on).await {
+                Ok(host) => host,
+                // Nobody asked for this name: another will do.
+                Err(Error::NameInUse { .. }) if order.name.is_none() => continue,
                 Err(error) => return Err(error),
-            }
-        }
-    }
-
-    async fn attempt(
-        &self,
-        order: &CreateOrder<'_>,
-        name: &str,
-        failed_on: &BTreeSet<NodeId>,
-    ) -> Result<(Arc<Host>, Created), Error> {
-        let request = RequestId::from_bytes(clock::random_bytes());
-        let _mark = self.under_way.mark(request);
-        let node = self.reserve(order, name, request, failed_on).await?;
-        let made = match self.fleet.host(&node) {
-            Some(host) => self
-                .make(order, name, request, &host)
-                .await
-                .map(|reply| (host, reply)),
-            None => Err(Error::Impossible(
-                "the chosen node has just left the cluster: try again".to_owned(),
-            )),
-        };
-        match made {
-            Ok((host, reply)) if reply.status == StatusCode::CREATED => Ok((
-                Arc::clone(&host),
-                Created {
-                    node: host.tag.name.clone(),
-                    reply,
-                },
-            )),
-            Ok((host, reply)) => {
+            };
+            let made = self.make(&order, &name, request, &host).await;
+            if !made.as_ref().is_ok_and(is_created) {
                 self.release(request, &order.caller).await;
-                Ok((
-                    Arc::clone(&host),
-                    Created {
-                        node: host.tag.name.clone(),
-                        reply,
-                    },
-                ))
             }
-            Err(error) => {
-                self.release(request, &order.caller).await;
-                Err(error)
+            not_on.insert(host.tag.id);
+            let engine_failed = match &made {
+                Ok(reply) => reply.status.is_server_error(),
+                Err(Error::Engine(error)) => error.is_transient(),
+                Err(_) => false,
+            };
+            // The engine is at fault, not the request: another node may do better.
+            if engine_failed && not_on.len() < ATTEMPTS && self.place(&order, &not_on).is_ok() {
+                tracing::warn!(node = %host.tag.name, "an engine failed to create a container");
+                continue;
             }
+            return made.map(|reply| Created {
+                node: host.tag.name.clone(),
+                reply,
+            });
         }
     }
 
@@ -139,16 +112,16 @@ impl Manager {
         order: &CreateOrder<'_>,
         name: &str,
         request: RequestId,
-        failed_on: &BTreeSet<NodeId>,
-    ) -> Result<NodeId, Error> {
+        not_on: &BTreeSet<NodeId>,
+    ) -> Result<Arc<Host>, Error> {
         let mut lost = 0;
         loop {
             let placing = self.placing.lock().await;
-            let choice = self.place(order, failed_on)?;
+            let choice = self.place(order, not_on)?;
             let promise = Promise {
                 request,
                 name: name.to_owned(),
-                node: choice.node,
+                node: choice.host.tag.id,
                 owner: Owner::Plain,
                 claim: claim(order.wanted),
                 ports: choice.ports,
@@ -167,7 +140,7 @@ impl Manager {
                 .await;
             drop(placing);
             match reserved {
-                Ok(_) => return Ok(choice.node),
+                Ok(_) => return Ok(choice.host),
                 Err(Error::Refused(Refusal::NameTaken { .. })) => {
                     self.name_is_free(name, None).await?
                 }
@@ -177,15 +150,21 @@ impl Manager {
                     | Refusal::VolumeElsewhere { .. }
                     | Refusal::NodeNotReady { .. }
                     | Refusal::NodeNotActive { .. },
-                )) if lost < 100 => lost += 1,
-                Err(error) => return Err(error),
+                )) if lost < RACES_LOST => lost += 1,
+                Err(error) => {
+                    // It may have been committed all the same.
+                    if matches!(error, Error::Commit(_)) {
+                        self.release(request, &order.caller).await;
+                    }
+                    return Err(error);
+                }
             }
         }
     }
 
     /// Asks the engine; on success the lists show the container before this returns.
     async fn make(
-        &self,
+        self: &Arc<Self>,
         order: &CreateOrder<'_>,
         name: &str,
         request: RequestId,
@@ -203,24 +182,15 @@ impl Manager {
         let target = format!("/containers/create?{}", query.encode());
         let call = EngineCall::post(target, Some(Bytes::from(body.finish()))).at(order.version);
         let creation = host.creation(request).await;
-        let reply = tokio::time::timeout(CREATE_TIMEOUT, host.call(call))
-            .await
-            .unwrap_or_else(|_| {
-                Err(engine::Error::Unreachable {
-                    node: host.tag.name.clone(),
-                    source: std::io::Error::new(
-                        std::io::ErrorKind::TimedOut,
-                        "no answer to the create",
-                    ),
-                })
-            })?;
+        let reply = tokio::time::timeout(CREATE_TIMEOUT, host.call(call)).await;
+        // Not an engine that failed: it may make the container yet, so it is not made elsewhere.
+        let late = |_| Err(self.garbled(host, "it did not answer the create in time"));
+        let reply = reply.unwrap_or_else(late)?;
         if reply.status != StatusCode::CREATED {
             return Ok(reply);
         }
-        let container = created_id(&reply.body).ok_or_else(|| engine::Error::Garbled {
-            node: host.tag.name.clone(),
-            why: "its answer to the create names no container".to_owned(),
-        })?;
+        let container = created_id(&reply.body)
+            .ok_or_else(|| self.garbled(host, "its answer to the create names no container"))?;
         creation
             .settle(
                 container,
@@ -233,33 +203,37 @@ impl Manager {
         Ok(reply)
     }
 
-    /// Commits the binding without keeping the client waiting.
-    fn bind_behind(&self, request: RequestId, container: ContainerId, caller: Caller) {
-        let store = self.store.clone();
+    /// Commits the binding without keeping the client waiting, then looks at what became of the container
+    /// meanwhile.
+    fn bind_behind(self: &Arc<Self>, request: RequestId, container: ContainerId, caller: Caller) {
+        let manager = Arc::clone(self);
         let mark = self.under_way.mark(request);
-        crate::tasks::spawn_stream(tracing::debug_span!("bind", %container), async move {
-            let _mark = mark;
-            let envelope = crate::state::Envelope::new(
-                request,
-                caller,
-                clock::now(),
-                Command::Bind { request, container },
-            );
-            let deadline = clock::deadline(super::COMMIT_TIMEOUT);
-            if let Err(error) = store
-                .propose(*request.as_bytes(), envelope.encode(), deadline)
-                .await
-            {
-                tracing::warn!(%error, "a container could not be bound; its next change does it");
-            }
+        spawn_stream(tracing::debug_span!("bind", %container), async move {
+            let bind = Command::Bind { request, container };
+            manager.log_failure(manager.commit_for(request, caller, bind).await);
+            drop(mark);
+            manager.changed(container).await;
         });
     }
 
+    /// Gives up a reservation. A name must not stay taken by nothing, so one more try is worth it.
     async fn release(&self, request: RequestId, caller: &Caller) {
-        self.log_failure(
-            self.commit_for(request, caller.clone(), Command::Release { request })
-                .await,
-        );
+        for _ in 0..ATTEMPTS {
+            let release = Command::Release { request };
+            match self.commit_for(request, caller.clone(), release).await {
+                Err(error @ Error::Commit(_)) => {
+                    tracing::warn!(%error, "a reservation could not be given up yet");
+                }
+                _ => return,
+            }
+        }
+    }
+
+    fn garbled(&self, host: &Host, why: &str) -> engine::Error {
+        engine::Error::Garbled {
+            node: host.tag.name.clone(),
+            why: why.to_owned(),
+        }
     }
 
     /// A name that nobody has.
@@ -277,24 +251,37 @@ impl Manager {
         }
     }
 
-    /// Waits until nodes that have just joined are counted, or for as long as that is worth: a manager
-    /// that has just started knows of no room anywhere.
-    async fn until_counted(&self) {
+    /// A manager that has just started knows of no room anywhere: waits until one node is counted, for as
+    /// long as some have just joined.
+    async fn until_a_node_is_counted(&self) {
         let mut applied = self.store.watch();
-        let all = async {
-            while self.cluster().nodes().any(|node| has_just_joined(node)) {
+        let counted = async {
+            while self.is_just_starting() {
                 if applied.changed().await.is_err() {
                     return;
                 }
             }
         };
-        let _ = tokio::time::timeout(COUNTING_PATIENCE, all).await;
+        let _ = tokio::time::timeout(COUNTING_PATIENCE, counted).await;
+    }
+
+    fn is_just_starting(&self) -> bool {
+        let cluster = self.cluster();
+        let now = clock::now();
+        let mut joining = false;
+        for node in cluster.nodes() {
+            if node.is_ready() {
+                return false;
+            }
+            let age = now.duration_since(node.since).unsigned_abs();
+            joining |= node.verdict == Verdict::Joining && age < COUNTING_PATIENCE;
+        }
+        joining
     }
 }
 
-fn has_just_joined(node: &Node) -> bool {
-    let age = clock::now().duration_since(node.since);
-    node.verdict == Verdict::Joining && age.unsigned_abs() < COUNTING_PATIENCE
+fn is_created(reply: &EngineReply) -> bool {
+    reply.status == StatusCode::CREATED
 }
 
 fn created_id(body: &[u8]) -> Option<ContainerId> {

@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::{Error, Manager};
 use crate::engine::{Container, Host, RunState};
-use crate::model::{Caller, Realm, RequestId, Resources};
-use crate::state::{Command, Keep, Refusal};
+use crate::model::{Caller, RequestId, Resources};
+use crate::state::{Change, Command, Keep, Refusal};
 
 /// Requests with which something of ours is under way: observations of their containers wait.
 #[derive(Debug, Clone, Default)]
@@ -187,16 +187,48 @@ impl Manager {
 
     /// After a removal: the name and all else that it held are free.
     pub async fn removed(&self, container: &Container, caller: &Caller) -> Result<(), Error> {
+        self.end_promise(container, caller).await.map(drop)
+    }
+
+    /// Removes a container of a node that is down: its name is free from now on, and its engine removes it
+    /// when it is back.
+    pub async fn remove_later(
+        &self,
+        host: &Host,
+        container: &Container,
+        caller: &Caller,
+    ) -> Result<(), Error> {
+        let node = host.tag.id;
+        if !self.cluster().node(node).is_some_and(|node| node.is_down()) {
+            let reason = host.health().reason;
+            self.commit(Command::JudgeDown { node, reason }).await?;
+        }
+        match self.end_promise(container, caller).await? {
+            Some(Change::Removed { deferred: true, .. }) => Ok(()),
+            // It was never promised, so nobody would remember to remove it.
+            _ => Err(host.lost().await.into()),
+        }
+    }
+
+    /// Ends the promise that the container holds, if it is the one that holds it: others carry copies of
+    /// its labels.
+    async fn end_promise(
+        &self,
+        container: &Container,
+        caller: &Caller,
+    ) -> Result<Option<Change>, Error> {
         let Some(request) = container.request else {
-            return Ok(());
+            return Ok(None);
         };
-        match self
-            .commit_for(request, caller.clone(), Command::Remove { request })
-            .await
-        {
-            Ok(_)
-            | Err(Error::Refused(Refusal::NoSuchPlacement { .. } | Refusal::Tombstoned { .. })) => {
-                Ok(())
+        let bound = self.cluster().placement(request).and_then(|p| p.container);
+        if bound.is_some_and(|bound| bound != container.id) {
+            return Ok(None);
+        }
+        let remove = Command::Remove { request };
+        match self.commit_for(request, caller.clone(), remove).await {
+            Ok(change) => Ok(Some(change)),
+            Err(Error::Refused(Refusal::NoSuchPlacement { .. } | Refusal::Tombstoned { .. })) => {
+                Ok(None)
             }
             Err(error) => Err(error),
         }
@@ -210,106 +242,5 @@ impl Manager {
         {
             self.log_failure(self.removed(&container, &Caller::manager(self.me)).await);
         }
-    }
-
-    /// Fails if a container other than `except` has the name. A holder is asked for at its engine first:
-    /// it may have gone a moment ago.
-    pub(super) async fn name_is_free(
-        &self,
-        name: &str,
-        except: Option<&Container>,
-    ) -> Result<(), Error> {
-        for holder in self.fleet.inventory.named(name) {
-            if except.is_some_and(|except| except.id == holder.id) {
-                continue;
-            }
-            if self.still_exists(&holder).await {
-                return Err(Error::NameInUse {
-                    name: name.to_owned(),
-                    holder: Some(holder.id),
-                });
-            }
-        }
-        loop {
-            let cluster = self.cluster();
-            let Some(placement) = cluster.placement_named(Realm::DEFAULT, name) else {
-                return Ok(());
-            };
-            if except.and_then(|except| except.request) == Some(placement.request) {
-                return Ok(());
-            }
-            let Some(container) = placement.container else {
-                // It is being made: whoever comes second waits to learn what it becomes.
-                let request = placement.request;
-                self.until_bound_or_released(request).await;
-                if self
-                    .cluster()
-                    .placement(request)
-                    .is_some_and(|placement| placement.container.is_none())
-                {
-                    return Err(Error::NameInUse {
-                        name: name.to_owned(),
-                        holder: None,
-                    });
-                }
-                continue;
-            };
-            let known = self.fleet.inventory.get(&container);
-            let exists = match &known {
-                Some(known) => self.still_exists(known).await,
-                None => self
-                    .fleet
-                    .host(&placement.node)
-                    .is_some_and(|host| !host.is_up()),
-            };
-            if exists {
-                return Err(Error::NameInUse {
-                    name: name.to_owned(),
-                    holder: Some(container),
-                });
-            }
-            self.commit(Command::Remove {
-                request: placement.request,
-            })
-            .await?;
-        }
-    }
-}
-
-impl Manager {
-    /// Asks a container's engine whether it is still there. One on a node that cannot be asked is.
-    async fn still_exists(&self, container: &Container) -> bool {
-        let Some(host) = self.fleet.host(&container.host.id) else {
-            return false;
-        };
-        let call = crate::engine::EngineCall::get(format!("/containers/{}/json", container.id));
-        match host.call(call).await {
-            Ok(reply) if reply.status == http::StatusCode::NOT_FOUND => {
-                if let Some(gone) = self.fleet.inventory.remove(&container.id) {
-                    self.log_failure(self.removed(&gone, &Caller::manager(self.me)).await);
-                }
-                false
-            }
-            Ok(_) | Err(_) => true,
-        }
-    }
-
-    /// Waits until a reservation has become a container or was given up, at most for as long as a create
-    /// may take.
-    pub(super) async fn until_bound_or_released(&self, request: RequestId) {
-        let mut applied = self.store.watch();
-        let settled = async {
-            while self
-                .cluster()
-                .placement(request)
-                .is_some_and(|placement| placement.container.is_none())
-            {
-                if applied.changed().await.is_err() {
-                    return;
-                }
-            }
-        };
-        // Past that, whoever waits is told that the name is in use, without an id.
-        let _ = tokio::time::timeout(super::create::CREATE_TIMEOUT, settled).await;
     }
 }

@@ -10,6 +10,7 @@ mod create;
 mod error;
 mod judge;
 mod lifecycle;
+mod name_in_use;
 mod names;
 mod observe;
 mod placing;
@@ -56,6 +57,8 @@ pub struct Manager {
     under_way: lifecycle::UnderWay,
     /// Held from a decision until it is committed: the next one sees what this one promised.
     placing: tokio::sync::Mutex<()>,
+    /// Held while an engine is taken in.
+    joining: tokio::sync::Mutex<()>,
 }
 
 impl Manager {
@@ -78,6 +81,7 @@ impl Manager {
             settings: settings.clone(),
             under_way: lifecycle::UnderWay::default(),
             placing: tokio::sync::Mutex::default(),
+            joining: tokio::sync::Mutex::default(),
         };
         manager
             .commit(Command::Found {

@@ -2,15 +2,19 @@
 //! found after a restart.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use api_compat::ApiVersion;
 use tokio::sync::mpsc;
 
 use super::Manager;
 use crate::engine::{Container, EngineCall, Host, Observation, RunState};
-use crate::model::{ContainerId, NodeId, RequestId};
-use crate::state::{Cause, Command, Promise, Tombstone};
-use crate::tasks::Stopping;
+use crate::model::{ContainerId, NodeId, Placement, RequestId};
+use crate::state::{Cause, Command, Keep, Promise, Tombstone};
+use crate::tasks::{Stopping, spawn_stream};
+
+/// An engine may take so long to stop and remove a container.
+const REMOVAL_PATIENCE: Duration = Duration::from_secs(30);
 
 impl Manager {
     /// Takes in observations, one after the other, until the manager stops.
@@ -31,8 +35,13 @@ impl Manager {
                     self.gone(container, request).await
                 }
                 Some(Observation::Synced(node)) => {
-                    self.remove_what_is_due(node).await;
-                    self.counted(node).await;
+                    self.forget_what_is_missing(node).await;
+                    // Engines may take long to remove a container: the other nodes do not wait for that.
+                    let manager = Arc::clone(&self);
+                    spawn_stream(tracing::info_span!("removals"), async move {
+                        manager.remove_what_is_due(node).await;
+                        manager.counted(node).await;
+                    });
                 }
                 Some(Observation::Counted(node)) => self.counted(node).await,
             }
@@ -41,7 +50,8 @@ impl Manager {
 
     /// A node whose containers are all listed and counted takes work.
     async fn counted(&self, node: NodeId) {
-        if let Some(host) = self.fleet.host(&node).filter(|host| host.is_counted()) {
+        let host = self.fleet.host(&node);
+        if let Some(host) = host.filter(|host| host.is_counted() && host.is_up()) {
             self.note_ready(&host).await;
         }
     }
@@ -58,11 +68,14 @@ impl Manager {
 
     /// The next command that follows from what is seen of a container.
     async fn follows_from(&self, id: ContainerId) -> Option<Command> {
-        let container = self.fleet.inventory.get(&id)?;
+        let cluster = self.cluster();
+        let Some(container) = self.fleet.inventory.get(&id) else {
+            let request = cluster.placement_of(id)?.request;
+            return (!self.under_way.contains(&request)).then_some(Command::Remove { request });
+        };
         let request = container
             .request
             .filter(|request| !self.under_way.contains(request))?;
-        let cluster = self.cluster();
         let Some(placement) = cluster.placement(request) else {
             match cluster.tombstone(request) {
                 Some(tombstone) => self.latecomer(&container, tombstone).await,
@@ -89,7 +102,7 @@ impl Manager {
                 request,
                 running: true,
             }),
-            Some(_) => None,
+            Some(_) => renaming(&container, placement),
         }
     }
 
@@ -100,6 +113,16 @@ impl Manager {
             .and_then(|placement| placement.container);
         if bound == Some(container) && !self.under_way.contains(&request) {
             self.log_failure(self.commit(Command::Remove { request }).await);
+        }
+    }
+
+    /// Containers of ours that a node no longer has, whatever was heard of them: their promises end.
+    async fn forget_what_is_missing(&self, node: NodeId) {
+        let cluster = self.cluster();
+        let bound = cluster.placements_on(node).filter_map(|p| p.container);
+        let missing = bound.filter(|id| self.fleet.inventory.get(id).is_none());
+        for container in missing.collect::<Vec<_>>() {
+            self.changed(container).await;
         }
     }
 
@@ -148,7 +171,8 @@ impl Manager {
     async fn remove_for_good(&self, host: &Arc<Host>, container: ContainerId) -> bool {
         let call =
             EngineCall::delete(format!("/containers/{container}?force=1")).at(ApiVersion::MAX);
-        match host.call(call).await {
+        let removed = tokio::time::timeout(REMOVAL_PATIENCE, host.call(call)).await;
+        match removed.unwrap_or_else(|_| Err(host.no_answer(REMOVAL_PATIENCE))) {
             Ok(reply)
                 if reply.status.is_success() || reply.status == http::StatusCode::NOT_FOUND =>
             {
@@ -170,6 +194,27 @@ impl Manager {
 /// Whether its claim is free: one that was made and never started keeps it.
 fn has_ended(container: &Container) -> bool {
     matches!(container.state, RunState::Exited | RunState::Dead)
+}
+
+/// A name that was changed on the node itself, or whose change was not recorded, is taken over.
+fn renaming(container: &Container, placement: &Placement) -> Option<Command> {
+    let request = placement.request;
+    let name = container.names.first()?;
+    match &placement.renaming {
+        Some(new_name) => {
+            let keep = if **new_name == **name {
+                Keep::New
+            } else {
+                Keep::Old
+            };
+            Some(Command::EndRename { request, keep })
+        }
+        None if *placement.name == **name => None,
+        None => Some(Command::BeginRename {
+            request,
+            new_name: name.to_string(),
+        }),
+    }
 }
 
 /// After a restart of the manager its containers are found by their labels.

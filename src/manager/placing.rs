@@ -19,7 +19,7 @@ use crate::state::Cluster;
 #[derive(Debug)]
 pub(super) struct Choice {
     /// The node.
-    pub(super) node: NodeId,
+    pub(super) host: Arc<Host>,
     /// Ports with numbers, free on that node.
     pub(super) ports: Vec<PortClaim>,
 }
@@ -42,24 +42,26 @@ impl Manager {
             pins: self.pins(order.wanted, &cluster)?,
         };
         let candidates = self.candidates(&request, &cluster, not_on);
-        match scheduler::place(&request, &candidates) {
-            Ok(chosen) => Ok(Choice {
-                node: chosen.node,
-                ports,
-            }),
-            Err(refusal) if request.ports.is_empty() => Err(self.refused(refusal, order)),
-            // An engine creates a container whose port is taken, and refuses to start it while it is: compose makes a
-            // container's successor before it stops the container. So a port parts containers, but forbids none.
-            Err(_) => {
-                request.ports.clear();
-                scheduler::place(&request, &candidates)
-                    .map(|chosen| Choice {
-                        node: chosen.node,
-                        ports: Vec::new(),
-                    })
-                    .map_err(|refusal| self.refused(refusal, order))
-            }
+        if let Ok(chosen) = scheduler::place(&request, &candidates) {
+            return self.chosen(chosen.node, ports);
         }
+        // An engine creates a container whose port is taken, and refuses to start it while it is: compose makes a
+        // container's successor before it stops the container. So a port parts containers, but forbids none.
+        request.ports.clear();
+        match scheduler::place(&request, &candidates) {
+            Ok(chosen) => self.chosen(chosen.node, Vec::new()),
+            Err(Refusal::NoImage { .. }) => Err(Error::NoImage {
+                image: order.wanted.image.to_string(),
+            }),
+            Err(refusal) => Err(Error::NoNode(refusal)),
+        }
+    }
+
+    fn chosen(&self, node: NodeId, ports: Vec<PortClaim>) -> Result<Choice, Error> {
+        let host = self.fleet.host(&node).ok_or_else(|| {
+            Error::Impossible("the chosen node has just left the cluster: try again".to_owned())
+        })?;
+        Ok(Choice { host, ports })
     }
 
     /// Whether any node has the image.
@@ -68,15 +70,6 @@ impl Manager {
             .hosts()
             .values()
             .any(|host| host.images().find(reference).is_some())
-    }
-
-    fn refused(&self, refusal: Refusal, order: &CreateOrder<'_>) -> Error {
-        match refusal {
-            Refusal::NoImage { .. } => Error::NoImage {
-                image: order.wanted.image.to_string(),
-            },
-            other => Error::NoNode(other),
-        }
     }
 
     fn candidates(
@@ -155,11 +148,10 @@ impl Manager {
     }
 
     fn holders(&self, has: impl Fn(&Host) -> bool) -> Vec<Arc<Host>> {
-        self.fleet
-            .by_name()
-            .into_iter()
-            .filter(|host| has(host))
-            .collect()
+        let hosts = self.fleet.hosts();
+        let mut holders: Vec<_> = hosts.values().filter(|host| has(host)).cloned().collect();
+        holders.sort_by(|a, b| a.tag.name.cmp(&b.tag.name));
+        holders
     }
 }
 

@@ -105,6 +105,8 @@ impl Manager {
 
     /// Makes the engine a node. Fails if it is one already, under another endpoint.
     async fn take_in(self: &Arc<Self>, member: &Member, facts: Facts, tasks: &Tasks) -> bool {
+        // One at a time: two endpoints of one engine must not both come in.
+        let _joining = self.joining.lock().await;
         let hosts = self.fleet.hosts();
         if let Some(twin) = hosts
             .values()

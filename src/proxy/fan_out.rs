@@ -51,54 +51,35 @@ impl Parts {
     /// second value; an object that a node does not have counts as done there.
     pub(crate) fn merge(self) -> Result<(Answers, Missing), ApiError> {
         let asked = self.0.len();
-        let (mut good, mut missing, mut failed) = (Vec::new(), Missing::default(), Vec::new());
-        let mut absent = 0;
+        let (mut good, mut missing) = (Vec::new(), Missing::default());
+        let (mut absent, mut failed) = (Vec::new(), Vec::new());
         for Part { host, answer } in self.0 {
             match answer {
                 Ok(reply) if reply.status.is_success() => good.push((host, reply)),
-                Ok(reply)
-                    if matches!(
-                        reply.status,
-                        StatusCode::NOT_FOUND | StatusCode::NOT_MODIFIED
-                    ) =>
-                {
-                    absent += 1;
-                    if good.is_empty() {
-                        failed.push((
-                            host,
-                            ApiError {
-                                status: reply.status,
-                                message: reply.message(),
-                            },
-                        ));
+                Ok(EngineReply { status, .. }) if status == StatusCode::NOT_MODIFIED => {}
+                Ok(reply) => {
+                    let status = reply.status;
+                    let message = reply.message();
+                    let error = (host, ApiError { status, message });
+                    match status {
+                        StatusCode::NOT_FOUND => absent.push(error),
+                        _ => failed.push(error),
                     }
                 }
-                Ok(reply) => failed.push((
-                    host,
-                    ApiError {
-                        status: reply.status,
-                        message: reply.message(),
-                    },
-                )),
                 Err(error @ (Error::Unreachable { .. } | Error::Down { .. })) => {
-                    missing.note(&host, &error)
+                    missing.note(&host, &error);
                 }
                 Err(error) => failed.push((host, from_engine(error))),
             }
         }
-        if !good.is_empty() {
-            failed.retain(|(_, error)| {
-                error.status != StatusCode::NOT_FOUND && error.status != StatusCode::NOT_MODIFIED
-            });
+        if good.is_empty() {
+            failed.append(&mut absent);
         }
-        if failed.is_empty() {
-            return if good.is_empty() && absent == 0 {
-                missing.nobody_answered()
-            } else {
-                Ok((good, missing))
-            };
+        match failed.is_empty() {
+            true if good.is_empty() && asked == missing.0.len() => missing.nobody_answered(),
+            true => Ok((good, missing)),
+            false => Err(worst(failed, good.is_empty(), asked)),
         }
-        Err(worst(failed, good.is_empty(), asked))
     }
 }
 

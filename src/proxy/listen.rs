@@ -19,7 +19,7 @@ use super::Proxy;
 use super::exchange::Peer;
 use super::raw_hijack;
 use super::rewound::Rewound;
-use crate::engine::Connection;
+use crate::engine::{Connection, keep_alive};
 use crate::model::Caller;
 use crate::tasks::{Stopping, spawn_stream};
 
@@ -135,6 +135,7 @@ async fn accept(listener: &Listener) -> io::Result<(Connection, Peer)> {
         Listener::Tcp(listener) => {
             let (stream, address) = listener.accept().await?;
             stream.set_nodelay(true)?;
+            keep_alive(&stream)?;
             let peer = Peer {
                 caller: Caller::local(),
                 identity: address.ip().to_string(),

@@ -99,10 +99,12 @@ pub(crate) fn from_manager(error: manager::Error) -> ApiError {
 
 /// Takes out what concerns one connection only (RFC 9110 7.6.1).
 pub(crate) fn strip_hop_by_hop(headers: &mut HeaderMap) {
-    let connection = headers.get(CONNECTION).cloned();
+    let connection: Vec<_> = headers.get_all(CONNECTION).iter().cloned().collect();
     let ours: Vec<HeaderName> = headers
         .keys()
-        .filter(|name| is_hop_by_hop(name, connection.as_ref()))
+        .filter(|name| {
+            is_hop_by_hop(name, None) || connection.iter().any(|c| is_hop_by_hop(name, Some(c)))
+        })
         .cloned()
         .collect();
     for name in ours {

@@ -7,11 +7,13 @@ use std::io;
 use std::sync::Arc;
 
 use api_compat::error::ApiError;
+use bytes::BytesMut;
 use http::header::UPGRADE;
 use http::{HeaderMap, Request, Response, StatusCode};
 use http_body_util::BodyExt as _;
+use hyper::ext::ReasonPhrase;
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncWrite, copy_bidirectional_with_sizes};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 
 use super::exchange::Exchange;
 use super::reply::{Outcome, from_engine, strip_hop_by_hop};
@@ -71,21 +73,65 @@ pub(crate) async fn upgrade(
     let mut reply = Response::new(empty());
     *reply.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
     *reply.headers_mut() = std::mem::take(response.headers_mut());
+    // The engine says `101 UPGRADED`.
+    if let Some(reason) = response.extensions_mut().remove::<ReasonPhrase>() {
+        reply.extensions_mut().insert(reason);
+    }
     Ok(reply)
 }
 
-/// Makes one stream of two, until both directions have ended or the node is lost.
-pub(crate) async fn join<A, B>(host: &Host, mut client: A, mut engine: B)
+/// Makes one stream of two, until both directions have ended or the node is lost. What the engine no longer
+/// takes ends only that direction: what it still says reaches the client.
+pub(crate) async fn join<A, B>(host: &Host, client: A, engine: B)
 where
     A: AsyncRead + AsyncWrite + Unpin,
     B: AsyncRead + AsyncWrite + Unpin,
 {
+    let (mut from_client, mut to_client) = tokio::io::split(client);
+    let (mut from_engine, mut to_engine) = tokio::io::split(engine);
+    let up = async {
+        let copied = copy(&mut from_client, &mut to_engine).await;
+        match copied {
+            Ok(()) | Err(Broken::Write(_)) => Ok(()),
+            Err(Broken::Read(error)) => Err(error),
+        }
+    };
+    let down = async {
+        match copy(&mut from_engine, &mut to_client).await {
+            Ok(()) => Ok(()),
+            Err(Broken::Read(error) | Broken::Write(error)) => Err(error),
+        }
+    };
     let copied = tokio::select! {
-        copied = copy_bidirectional_with_sizes(&mut client, &mut engine, BUFFER_BYTES, BUFFER_BYTES) => copied,
+        copied = async { tokio::try_join!(up, down) } => copied.map(drop),
         lost = host.lost() => Err(io::Error::other(lost.to_string())),
     };
     if let Err(error) = copied {
         tracing::debug!(%error, "stream broke off");
+    }
+}
+
+/// Which side of a copy failed.
+enum Broken {
+    Read(io::Error),
+    Write(io::Error),
+}
+
+/// Copies until the reading side ends, then ends the writing side.
+async fn copy<R, W>(from: &mut R, to: &mut W) -> Result<(), Broken>
+where
+    R: AsyncRead + Unpin,
+    W: AsyncWrite + Unpin,
+{
+    let mut buffer = BytesMut::with_capacity(BUFFER_BYTES);
+    loop {
+        buffer.clear();
+        buffer.reserve(BUFFER_BYTES);
+        if from.read_buf(&mut buffer).await.map_err(Broken::Read)? == 0 {
+            return to.shutdown().await.map_err(Broken::Write);
+        }
+        to.write_all(&buffer).await.map_err(Broken::Write)?;
+        to.flush().await.map_err(Broken::Write)?;
     }
 }
 

@@ -48,12 +48,11 @@ async fn start(
 ) -> Outcome {
     let changing = proxy.manager.changing(&container);
     let caller = exchange.peer.caller.clone();
-    proxy
-        .manager
-        .claim_for_start(&container, &caller)
-        .await
-        .map_err(from_manager)?;
-    let outcome = settle(proxy, exchange, host, Arc::clone(&container), Some(last)).await;
+    let claimed = proxy.manager.claim_for_start(&container, &caller).await;
+    let outcome = match claimed {
+        Ok(()) => settle(proxy, exchange, host, container, Some(last)).await,
+        Err(error) => Err(from_manager(error)),
+    };
     proxy.manager.changed_by_us(changing).await;
     outcome
 }
@@ -116,7 +115,7 @@ async fn remove(
         // The engine removes it when it is back; until then nothing shows it and its name is free.
         proxy
             .manager
-            .removed(&container, &caller)
+            .remove_later(&host, &container, &caller)
             .await
             .map_err(from_manager)?;
         proxy.fleet.inventory.remove(&container.id);

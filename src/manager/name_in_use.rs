@@ -1,0 +1,91 @@
+//! Says whether a container's name is free: promised to nobody, and held by no container that exists.
+//!
+//! What is promised is in the state; what is held is observed, and a holder may have gone a moment ago: so its
+//! engine is asked before anybody is refused.
+
+use std::time::Duration;
+
+use http::StatusCode;
+
+use super::create::CREATE_TIMEOUT;
+use super::{Error, Manager};
+use crate::engine::{Container, EngineCall};
+use crate::model::{ContainerId, NodeId, Realm, RequestId};
+use crate::state::Command;
+
+/// An engine that does not say in time whether it has a container has it.
+const ASK_PATIENCE: Duration = Duration::from_secs(5);
+
+impl Manager {
+    /// Fails if a container other than `except` has the name.
+    pub(super) async fn name_is_free(
+        &self,
+        name: &str,
+        except: Option<&Container>,
+    ) -> Result<(), Error> {
+        let in_use = |holder| Error::NameInUse {
+            name: name.to_owned(),
+            holder,
+        };
+        for holder in self.fleet.inventory.named(name) {
+            let other = except.is_none_or(|except| except.id != holder.id);
+            if other && self.still_exists(holder.host.id, holder.id).await {
+                return Err(in_use(Some(holder.id)));
+            }
+        }
+        loop {
+            let cluster = self.cluster();
+            let Some(placement) = cluster.placement_named(Realm::DEFAULT, name) else {
+                return Ok(());
+            };
+            let request = placement.request;
+            if except.and_then(|except| except.request) == Some(request) {
+                return Ok(());
+            }
+            match placement.container {
+                None if self.is_bound_or_released_in_time(request).await => {}
+                None => return Err(in_use(None)),
+                Some(holder) if self.still_exists(placement.node, holder).await => {
+                    return Err(in_use(Some(holder)));
+                }
+                Some(_) => {
+                    self.commit(Command::Remove { request }).await?;
+                }
+            }
+        }
+    }
+
+    /// Asks a container's engine whether it is still there. One on a node that cannot be asked is.
+    async fn still_exists(&self, node: NodeId, container: ContainerId) -> bool {
+        let Some(host) = self.fleet.host(&node) else {
+            return false;
+        };
+        let call = EngineCall::get(format!("/containers/{container}/json"));
+        let answer = tokio::time::timeout(ASK_PATIENCE, host.call(call)).await;
+        let gone = matches!(answer, Ok(Ok(reply)) if reply.status == StatusCode::NOT_FOUND);
+        if gone {
+            self.fleet.inventory.remove(&container);
+            self.changed(container).await;
+        }
+        !gone
+    }
+
+    /// Waits until a reservation has become a container or was given up: whoever comes second learns who
+    /// has the name. At most for as long as a create may take.
+    async fn is_bound_or_released_in_time(&self, request: RequestId) -> bool {
+        let mut applied = self.store.watch();
+        let is_reserved = || {
+            let cluster = self.cluster();
+            let placement = cluster.placement(request);
+            placement.is_some_and(|placement| placement.container.is_none())
+        };
+        let settled = async {
+            while is_reserved() {
+                if applied.changed().await.is_err() {
+                    return;
+                }
+            }
+        };
+        tokio::time::timeout(CREATE_TIMEOUT, settled).await.is_ok()
+    }
+}
