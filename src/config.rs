@@ -156,7 +156,7 @@ pub struct Settings {
     pub log_format: Option<String>,
 
     /// When told to stop, give open requests this long to finish [default: 10s]
-    #[arg(long, value_name = "SECONDS")]
+    #[arg(long, value_name = "TIME")]
     #[serde(deserialize_with = "text")]
     pub drain: Option<String>,
 

@@ -1,6 +1,6 @@
 //! Arguments, logging, settings, runtime, exit code.
 
-use std::io::{self, Write as _};
+use std::io::{self, IsTerminal as _, Write as _};
 use std::process::ExitCode;
 
 use clap::Parser as _;
@@ -40,6 +40,7 @@ fn log_to_stderr(log: &Log) -> anyhow::Result<()> {
     let filter = EnvFilter::builder().parse(&log.filter)?;
     let lines = tracing_subscriber::fmt()
         .with_env_filter(filter)
+        .with_ansi(io::stderr().is_terminal())
         .with_writer(io::stderr);
     match log.format {
         LogFormat::Text => lines.try_init(),

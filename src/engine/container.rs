@@ -2,9 +2,10 @@
 //! are needed without reading those bytes again.
 
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::net::IpAddr;
 use std::sync::Arc;
 
-use api_compat::container_item::{Head, ShownAs, Template};
+use api_compat::container_item::{Head, Port, ShownAs, Template};
 use api_compat::container_status::{ContainerStatus, Since as Age};
 use api_compat::event::Origin;
 use api_compat::json_view::Malformed;
@@ -12,7 +13,9 @@ use api_compat::labels;
 use api_compat::version::ApiVersion;
 
 use super::endpoint::Endpoint;
-use crate::model::{BadId, ClusterId, ContainerId, NodeId, NodeName, RequestId, Resources};
+use crate::model::{
+    BadId, ClusterId, ContainerId, NodeId, NodeName, Protocol, PublishedPort, RequestId, Resources,
+};
 
 const NANOS: i64 = 1_000_000_000;
 
@@ -182,6 +185,8 @@ pub struct Container {
     /// Its names as users write them: no slash in front, no node. Names that links gave it (`a/b`) are
     /// left out.
     pub names: Box<[Box<str>]>,
+    /// The ports of its node that it publishes, while it runs.
+    pub published: Box<[PublishedPort]>,
     /// [`label_hash`] of each label, with its value and without, as clients see them.
     pub(super) labels: Box<[u64]>,
     /// [`image_hash`] of the image it was made from.
@@ -249,6 +254,7 @@ impl Container {
             request,
             details: None,
             names: bare_names(&head),
+            published: published(&head),
             labels: label_hashes(&head, host),
             image: image_hash(&head.image_id),
             status_text: if status.since() == Age::Never {
@@ -307,6 +313,19 @@ fn bare_names(head: &Head<'_>) -> Box<[Box<str>]> {
     bare.filter(|name| !name.contains('/'))
         .map(Box::from)
         .collect()
+}
+
+fn published(head: &Head<'_>) -> Box<[PublishedPort]> {
+    let read = |port: &Port<'_>| {
+        let address: Option<IpAddr> = port.ip.parse().ok();
+        Some(PublishedPort {
+            protocol: Protocol::read(&port.protocol)?,
+            address: address.filter(|address| !address.is_unspecified()),
+            number: port.public,
+        })
+    };
+    let published = head.ports.iter().filter(|port| port.public != 0);
+    published.filter_map(read).collect()
 }
 
 fn label_hashes(head: &Head<'_>, host: &HostTag) -> Box<[u64]> {

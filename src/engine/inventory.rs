@@ -12,7 +12,7 @@ use std::ops::Bound;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use super::container::{Container, image_hash, label_hash};
-use crate::model::{ContainerId, NodeId, Resources};
+use crate::model::{ContainerId, NodeId, PublishedPort, Resources};
 
 /// All observed containers of all engines.
 #[derive(Debug, Default)]
@@ -46,6 +46,8 @@ enum Holders {
 pub struct NodeTotals {
     /// Its containers, by id.
     pub containers: BTreeSet<ContainerId>,
+    /// Who publishes which of its ports.
+    ports: BTreeSet<(u16, ContainerId)>,
     /// What they add up to.
     pub counts: NodeCounts,
     /// How many were made from each image, by [`image_hash`].
@@ -240,6 +242,19 @@ impl Inventory {
         self.read().nodes.get(node).cloned().unwrap_or_default()
     }
 
+    /// The container that publishes this port of the node, or one that overlaps it.
+    pub fn publisher(&self, node: &NodeId, port: &PublishedPort) -> Option<Arc<Container>> {
+        let index = self.read();
+        let first = ContainerId::from_bytes([0; 32]);
+        let last = ContainerId::from_bytes([0xff; 32]);
+        let users = &index.nodes.get(node)?.ports;
+        let users = users.range((port.number, first)..=(port.number, last));
+        let mut users = users.filter_map(|(_, id)| index.containers.get(id));
+        users
+            .find(|user| user.published.iter().any(|other| other.overlaps(port)))
+            .cloned()
+    }
+
     /// What the containers of `node` add up to, without naming them.
     pub fn counts(&self, node: &NodeId) -> NodeCounts {
         self.read()
@@ -257,11 +272,6 @@ impl Inventory {
             .and_then(|images| images.get(&image_hash(image)))
             .copied()
             .unwrap_or_default()
-    }
-
-    /// How many containers there are.
-    pub fn len(&self) -> usize {
-        self.read().containers.len()
     }
 
     /// A writer that panicked leaves the index usable: every change to it is whole or absent for the

@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use api_compat::create::{Create, HostPort, Wanted};
+use api_compat::image_ref::ImageRef;
 
 use super::{CreateOrder, Error, Manager};
 use crate::engine::{Found, Host, Verdict};
@@ -50,8 +51,8 @@ impl Manager {
         request.ports.clear();
         match scheduler::place(&request, &candidates) {
             Ok(chosen) => self.chosen(chosen.node, Vec::new()),
-            Err(Refusal::NoImage { .. }) => Err(Error::NoImage {
-                image: order.wanted.image.to_string(),
+            Err(Refusal::NoImage { image }) => Err(Error::NoImage {
+                image: with_tag(image),
             }),
             Err(refusal) => Err(Error::NoNode(refusal)),
         }
@@ -108,8 +109,26 @@ impl Manager {
                         .placements
                         .saturating_add(u32::try_from(counts.unmanaged).unwrap_or(u32::MAX)),
                     has_image: host.images().find(&request.image).is_some(),
-                    taken: taken(request, cluster, node.id),
+                    taken: self.taken(request, cluster, node.id),
                 }
+            })
+            .collect()
+    }
+
+    /// Of the ports that the request asks for, those that are promised or in use on the node.
+    fn taken(&self, request: &Request, cluster: &Cluster, node: NodeId) -> Vec<TakenPort> {
+        let promised = |port| {
+            let holder = cluster.ports().holder_on(node, port)?.request;
+            cluster
+                .placement(holder)
+                .map(|placement| placement.name.clone())
+        };
+        let in_use = |port| Some(self.fleet.inventory.publisher(&node, port)?.name());
+        let ports = request.ports.iter();
+        ports
+            .filter_map(|port| {
+                let by = promised(port).or_else(|| in_use(port))?;
+                Some(TakenPort { port: *port, by })
             })
             .collect()
     }
@@ -210,7 +229,7 @@ fn port_claims(wanted: &[HostPort<'_>]) -> Vec<PortClaim> {
             let address: Option<IpAddr> = wish.address.parse().ok();
             Some(PortClaim {
                 port: PublishedPort {
-                    protocol: protocol(&wish.protocol)?,
+                    protocol: Protocol::read(&wish.protocol)?,
                     address: address.filter(|address| !address.is_unspecified()),
                     number,
                 },
@@ -222,12 +241,11 @@ fn port_claims(wanted: &[HostPort<'_>]) -> Vec<PortClaim> {
         .collect()
 }
 
-fn protocol(text: &str) -> Option<Protocol> {
-    match text {
-        "tcp" => Some(Protocol::Tcp),
-        "udp" => Some(Protocol::Udp),
-        "sctp" => Some(Protocol::Sctp),
-        _ => None,
+/// As an engine names an image that it does not have: `busybox:latest`.
+fn with_tag(image: String) -> String {
+    match ImageRef::parse(&image) {
+        Ok(reference) => reference.or_latest().familiar(),
+        Err(_) => image,
     }
 }
 
@@ -238,21 +256,4 @@ fn platform(text: &str) -> Option<Platform> {
         os: parts.next()?.to_owned(),
         arch: parts.next()?.to_owned(),
     })
-}
-
-/// Of the ports that the request asks for, those that placements hold on the node.
-fn taken(request: &Request, cluster: &Cluster, node: NodeId) -> Vec<TakenPort> {
-    request
-        .ports
-        .iter()
-        .filter_map(|port| {
-            let holder = cluster.ports().holder_on(node, port)?;
-            let placement = cluster.placement(holder.request);
-            let by = placement.map_or_else(
-                || holder.request.to_string(),
-                |placement| placement.name.clone(),
-            );
-            Some(TakenPort { port: *port, by })
-        })
-        .collect()
 }

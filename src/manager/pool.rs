@@ -13,6 +13,8 @@ use crate::model::{NodeId, NodeName};
 use crate::state::Command;
 use crate::tasks::{Stopping, Tasks};
 
+/// Clients are not kept waiting at the start for an engine that is silent.
+const START_PATIENCE: Duration = Duration::from_millis(1500);
 /// Between two attempts to reach an engine for the first time.
 const CONTACT_EVERY: Duration = Duration::from_secs(1);
 /// How long a manager that starts waits for the first lists of the engines that it has met.
@@ -44,8 +46,8 @@ impl Manager {
             Arc::clone(self).observe(observed, tasks.stopping()),
         );
         let contacts = members.into_iter().map(|member| async move {
-            let met = self.meet(&member).await;
-            (member, met)
+            let met = tokio::time::timeout(START_PATIENCE, self.meet(&member)).await;
+            (member, met.ok().flatten())
         });
         for (member, met) in futures_util::future::join_all(contacts).await {
             let joined = match met {

@@ -17,6 +17,18 @@ pub enum Protocol {
     Sctp,
 }
 
+impl Protocol {
+    /// The transport of this name, as Docker writes it.
+    pub fn read(text: &str) -> Option<Self> {
+        match text {
+            "tcp" => Some(Self::Tcp),
+            "udp" => Some(Self::Udp),
+            "sctp" => Some(Self::Sctp),
+            _ => None,
+        }
+    }
+}
+
 impl fmt::Display for Protocol {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {

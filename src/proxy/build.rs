@@ -8,9 +8,9 @@
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use api_compat::error::ApiError;
+use api_compat::filters::{self, Filters};
 use api_compat::route::Operation;
 use http::StatusCode;
 use http_body_util::BodyExt as _;
@@ -20,12 +20,11 @@ use super::exchange::Exchange;
 use super::forward::{forward, with_query};
 use super::listen::OpenGuard;
 use super::reply::{Outcome, ok_json};
+use super::short_lists::{PRUNE_PATIENCE, prune as prune_call, read};
 use super::{Proxy, fan_out, splice};
 use crate::engine::{EngineCall, Host, ListKind};
 use crate::model::NodeId;
 
-/// Engines may take so long to prune their build caches.
-const PRUNE_PATIENCE: Duration = Duration::from_secs(300);
 /// A node with this engine label set to `false` builds nothing.
 const BUILDER_LABEL: &str = "com.flotilla.builder";
 
@@ -121,15 +120,15 @@ async fn prune(proxy: &Proxy, exchange: Exchange) -> Outcome {
         #[serde(default)]
         space_reclaimed: u64,
     }
-    let target = with_query(Operation::BuildPrune.target(&[]), exchange.raw_query());
-    let call = EngineCall::post(target, None).at(exchange.version);
-    let (answers, missing) = fan_out::ask(builders(proxy), &call, PRUNE_PATIENCE)
-        .await
-        .merge()?;
+    let query = exchange.query()?;
+    let wanted = Filters::parse(query.text("filters"))?;
+    wanted.validate(filters::BUILD_PRUNE)?;
+    let (mut hosts, call) = prune_call(proxy, "/build/prune", &query, &wanted, exchange.version);
+    hosts.retain(may_build);
+    let (answers, missing) = fan_out::ask(hosts, &call, PRUNE_PATIENCE).await.merge()?;
     let mut total = Pruned::default();
     for (host, answer) in answers {
-        let pruned: Pruned = serde_json::from_slice(&answer.body)
-            .map_err(|error| ApiError::internal(format!("node {}: {error}", host.tag.name)))?;
+        let pruned: Pruned = read(&host, &answer.body)?;
         total.space_reclaimed += pruned.space_reclaimed;
         if let Some(caches) = pruned.caches_deleted {
             total.caches_deleted.get_or_insert_default().extend(caches);
@@ -143,18 +142,17 @@ async fn prune(proxy: &Proxy, exchange: Exchange) -> Outcome {
 
 /// The nodes that may build.
 fn builders(proxy: &Proxy) -> Vec<Arc<Host>> {
-    let may_build = |host: &Arc<Host>| {
-        host.facts()
-            .labels
-            .get(BUILDER_LABEL)
-            .is_none_or(|value| value != "false")
-    };
-    proxy
-        .fleet
-        .by_name()
-        .into_iter()
-        .filter(may_build)
-        .collect()
+    let mut hosts = proxy.fleet.by_name();
+    hosts.retain(may_build);
+    hosts
+}
+
+fn may_build(host: &Arc<Host>) -> bool {
+    let facts = host.facts();
+    facts
+        .labels
+        .get(BUILDER_LABEL)
+        .is_none_or(|value| value != "false")
 }
 
 /// The node on which this client builds, kept while the returned value lives.

@@ -1,7 +1,8 @@
 //! Attach and exec for clients that take the connection over without asking: a POST without `Upgrade`
 //! that the engine answers with a 200 and raw bytes.
 
-use api_compat::error::ApiError;
+use api_compat::error::{ApiError, JSON_CONTENT_TYPE};
+use api_compat::headers::RAW_STREAM;
 use api_compat::route::{self, Lookup, Match, Operation};
 use api_compat::version::ApiVersion;
 use bytes::Bytes;
@@ -111,11 +112,11 @@ pub(crate) async fn take_over(
     };
     let (host, id) = match found {
         Ok(found) => found,
-        Err(error) => return refuse(connection, &error).await,
+        Err(error) => return refuse(connection, &hijack, &error).await,
     };
     let mut engine = match host.dial().await {
         Ok(engine) => engine,
-        Err(error) => return refuse(connection, &from_engine(error)).await,
+        Err(error) => return refuse(connection, &hijack, &from_engine(error)).await,
     };
     let target = with_query(hijack.route.operation.target(&[&id]), &hijack.query);
     let mut request = format!(
@@ -162,17 +163,27 @@ fn is_detached(body: &[u8]) -> bool {
     serde_json::from_slice::<Start>(body).map_or(true, |start| start.detach)
 }
 
-async fn refuse(connection: &mut Rewound, error: &ApiError) -> Taken {
+async fn refuse(connection: &mut Rewound, hijack: &Hijack, error: &ApiError) -> Taken {
+    let reply = match hijack.route.operation {
+        // The engine has taken the connection over before it looks for the container.
+        Operation::ContainerAttach => error.hijacked_reply(RAW_STREAM),
+        _ => as_a_reply(error),
+    };
+    // A client that has left needs no answer.
+    let _ = connection.write_all(&reply).await;
+    let _ = connection.shutdown().await;
+    Taken::Done
+}
+
+fn as_a_reply(error: &ApiError) -> Vec<u8> {
     let body = error.json_body();
-    let head = format!(
-        "HTTP/1.1 {} {}\r\nContent-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
+    let mut reply = format!(
+        "HTTP/1.1 {} {}\r\nContent-Type: {JSON_CONTENT_TYPE}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
         error.status.as_u16(),
         error.status.canonical_reason().unwrap_or_default(),
         body.len()
-    );
-    // A client that has left needs no answer.
-    let _ = connection.write_all(head.as_bytes()).await;
-    let _ = connection.write_all(&body).await;
-    let _ = connection.shutdown().await;
-    Taken::Done
+    )
+    .into_bytes();
+    reply.extend_from_slice(&body);
+    reply
 }

@@ -3,7 +3,7 @@
 //! This is the one place that turns our errors into a status and a message.
 
 use api_compat::error::{ApiError, JSON_CONTENT_TYPE, PLAIN_CONTENT_TYPE};
-use api_compat::headers::is_hop_by_hop;
+use api_compat::headers::{RAW_STREAM, is_hop_by_hop};
 use api_compat::version::Unsupported;
 use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
@@ -110,6 +110,15 @@ pub(crate) fn strip_hop_by_hop(headers: &mut HeaderMap) {
     for name in ours {
         headers.remove(name);
     }
+}
+
+/// The error where a stream was asked for: an engine writes it as plain text in the stream's type.
+pub(crate) fn in_place_of_a_stream(error: &ApiError) -> Reply {
+    with_type(
+        error.status,
+        RAW_STREAM,
+        format!("{}\r\n", error.message).into_bytes(),
+    )
 }
 
 /// A reply without a body.

@@ -7,16 +7,14 @@ use std::sync::Arc;
 
 use api_compat::claim::Claim;
 use api_compat::create::check_name;
-use api_compat::error::ApiError;
 use api_compat::json_view::View;
 use api_compat::route::Operation;
 use http::StatusCode;
 
 use super::super::Proxy;
 use super::super::exchange::Exchange;
-use super::super::forward::{forward, with_query};
 use super::super::reply::{self, Outcome, Reply, from_manager};
-use super::in_the_clients_words;
+use super::pass_to;
 use crate::engine::{Container, Host, full};
 use crate::model::Resources;
 
@@ -67,7 +65,7 @@ async fn settle(
 ) -> Outcome {
     let changing = proxy.manager.changing(&container);
     let change = host.change(container.id).await;
-    let reply = pass(&host, exchange, &container).await;
+    let reply = pass_to(&host, exchange, &container).await;
     match reply.as_ref().map(Reply::status) {
         Ok(StatusCode::NOT_MODIFIED) => drop(change),
         Ok(status) if status.is_success() => change.settle(last).await,
@@ -76,32 +74,6 @@ async fn settle(
     }
     proxy.manager.changed_by_us(changing).await;
     reply
-}
-
-/// The engine's answer; a refusal says the container's name as the client wrote it.
-async fn pass(host: &Arc<Host>, exchange: Exchange, container: &Container) -> Outcome {
-    let reference = exchange.name().to_owned();
-    let id = container.id.to_string();
-    let target = with_query(
-        exchange.route.operation.target(&[&id]),
-        exchange.raw_query(),
-    );
-    let reply = forward(host, &target, exchange).await?;
-    if !reply.status().is_client_error() && !reply.status().is_server_error() {
-        return Ok(reply);
-    }
-    reworded(reply, &id, &reference).await
-}
-
-async fn reworded(reply: Reply, id: &str, reference: &str) -> Outcome {
-    let error = reply::read_error(reply).await?;
-    if error.status == StatusCode::NOT_FOUND && error.message == format!("No such container: {id}")
-    {
-        return Err(ApiError::not_found(format!(
-            "No such container: {reference}"
-        )));
-    }
-    Err(in_the_clients_words(error, id, reference))
 }
 
 async fn remove(
@@ -123,7 +95,7 @@ async fn remove(
     }
     let changing = proxy.manager.changing(&container);
     let change = host.change(container.id).await;
-    let reply = pass(&host, exchange, &container).await;
+    let reply = pass_to(&host, exchange, &container).await;
     let gone = match &reply {
         Ok(reply) => reply.status().is_success(),
         Err(error) => error.status == StatusCode::NOT_FOUND,

@@ -7,15 +7,17 @@ mod list;
 mod prune;
 mod wait;
 
+use std::sync::Arc;
+
 use api_compat::error::ApiError;
 use api_compat::route::Operation;
-use http::StatusCode;
+use http::{Method, StatusCode};
 
 use super::exchange::Exchange;
 use super::forward::{forward, with_query};
-use super::reply::Outcome;
+use super::reply::{self, Outcome};
 use super::{Proxy, splice};
-use crate::engine::ListKind;
+use crate::engine::{Container, Host, ListKind};
 
 /// Answers what concerns containers.
 pub(super) async fn handle(proxy: &Proxy, exchange: Exchange) -> Outcome {
@@ -48,16 +50,32 @@ pub(super) async fn handle(proxy: &Proxy, exchange: Exchange) -> Outcome {
 /// Passes the request to the container's engine and its answer back.
 async fn pass(proxy: &Proxy, exchange: Exchange) -> Outcome {
     let (host, container) = proxy.container(exchange.name())?;
-    let route = &exchange.route;
-    let path = route
-        .operation
-        .target(&[&container.id.to_string(), &route.checkpoint]);
-    let target = with_query(path, exchange.raw_query());
-    forward(&host, &target, exchange).await
+    pass_to(&host, exchange, &container).await
 }
 
+/// The engine's answer; where it repeats what it was asked for, it repeats what the client wrote.
+async fn pass_to(host: &Arc<Host>, exchange: Exchange, container: &Container) -> Outcome {
+    let reference = exchange.name().to_owned();
+    let bodyless = exchange.request.method() == Method::HEAD;
+    let id = container.id.to_string();
+    let route = &exchange.route;
+    let path = route.operation.target(&[&id, &route.checkpoint]);
+    let target = with_query(path, exchange.raw_query());
+    let reply = forward(host, &target, exchange).await?;
+    let failed = reply.status().is_client_error() || reply.status().is_server_error();
+    if !failed || bodyless {
+        return Ok(reply);
+    }
+    let error = reply::read_error(reply).await?;
+    Err(in_the_clients_words(error, &id, &reference))
+}
+
+/// A failing attach is answered as a stream would be: the engine has taken the connection over by then.
 async fn attach(proxy: &Proxy, exchange: Exchange) -> Outcome {
-    let (host, container) = proxy.container(exchange.name())?;
+    let (host, container) = match proxy.container(exchange.name()) {
+        Ok(found) => found,
+        Err(error) => return Ok(reply::in_place_of_a_stream(&error)),
+    };
     let path = exchange
         .route
         .operation
@@ -79,24 +97,75 @@ async fn commit(proxy: &Proxy, exchange: Exchange) -> Outcome {
     Ok(reply)
 }
 
-/// The error of an engine speaks of the container by the id we put into the path; the client wrote
-/// something else, and an engine would have repeated that.
-pub(super) fn in_the_clients_words(error: ApiError, id: &str, reference: &str) -> ApiError {
-    let known = [
-        "cannot kill container: ",
-        "cannot stop container: ",
-        "Cannot restart container ",
-        "cannot restart container: ",
-    ];
-    for start in known {
-        if let Some(rest) = error.message.strip_prefix(start)
-            && let Some(rest) = rest.strip_prefix(id)
-        {
-            return ApiError {
-                status: error.status,
-                message: format!("{start}{reference}{rest}"),
-            };
+/// What an engine writes before the name that it was given (moby `daemon/delete.go`, `stop.go`, `restart.go`,
+/// `kill.go`, `attach.go`, `export.go`, `archive.go`). Elsewhere it writes the id, whatever it was given.
+const BEFORE_A_NAME: [&str; 9] = [
+    "No such container: ",
+    "removal of container ",
+    "cannot remove container \"",
+    "cannot stop container: ",
+    "cannot kill container: ",
+    "Cannot restart container ",
+    "Error exporting container ",
+    "container ",
+    " in container ",
+];
+/// What follows the name where `container ` alone stands before it.
+const AFTER_A_NAME: [&str; 2] = [
+    " is paused, unpause the container before attach",
+    " is restarting, wait until the container is running",
+];
+
+/// An engine was asked by id; where its error repeats that, the client reads what it wrote itself.
+fn in_the_clients_words(error: ApiError, id: &str, reference: &str) -> ApiError {
+    let Some((before, after)) = error.message.split_once(id) else {
+        return error;
+    };
+    let repeats = BEFORE_A_NAME.iter().any(|words| match *words {
+        "container " => before == "container " && AFTER_A_NAME.contains(&after),
+        " in container " => {
+            before.ends_with(" in container ") && before.starts_with("Could not find")
         }
+        words => before == words,
+    });
+    if !repeats {
+        return error;
     }
-    error
+    ApiError {
+        status: error.status,
+        message: format!("{before}{reference}{after}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_engine_repeats_what_the_client_wrote_and_no_more() {
+        let check = |said: &str, expected: &str| {
+            let id = "a".repeat(64);
+            let error = ApiError::conflict(said.replace("ID", &id));
+            let expected = expected.replace("ID", &id);
+            assert_eq!(in_the_clients_words(error, &id, "web").message, expected);
+        };
+        check("No such container: ID", "No such container: web");
+        check(
+            "cannot remove container \"ID\": container is running: stop the container before removing",
+            "cannot remove container \"web\": container is running: stop the container before removing",
+        );
+        check(
+            "cannot kill container: ID: container ID is not running",
+            "cannot kill container: web: container ID is not running",
+        );
+        check(
+            "Could not find the file /x in container ID",
+            "Could not find the file /x in container web",
+        );
+        check("container ID is not running", "container ID is not running");
+        check(
+            "container ID is paused, unpause the container before attach",
+            "container web is paused, unpause the container before attach",
+        );
+    }
 }
