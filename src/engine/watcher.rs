@@ -607,15 +607,16 @@ impl Watcher {
         let told = self.told.remove(&container.id).unwrap_or_default();
         let before = self.inventory.get(&container.id);
         let before = before.as_deref();
-        let second = container.created_nanos.div_euclid(1_000_000_000);
-        let same_second = |nanos: &i64| nanos.div_euclid(1_000_000_000) == second;
-        if let Some(created) = told
+        // A list item has the second; the event of the create came a little later, maybe in the next one.
+        let second = container.created_nanos - container.created_nanos.rem_euclid(1_000_000_000);
+        let within = second..=second + 999_999_999;
+        let told_created = told
             .created
-            .filter(same_second)
-            .or(before.map(|b| b.created_nanos).filter(same_second))
-        {
-            container.created_nanos = created;
-        }
+            .map(|at| at.clamp(*within.start(), *within.end()));
+        let known = before
+            .map(|before| before.created_nanos)
+            .filter(|at| within.contains(at));
+        container.created_nanos = known.or(told_created).unwrap_or(container.created_nanos);
         let was = before
             .filter(|_| continuous)
             .map(|b| b.since)
