@@ -206,12 +206,7 @@ impl<'a> Body<'a> {
             .map_err(|malformed| ApiError::bad_parameter(syntax_error(body, &malformed)))?;
         let root = edit.root();
         if !root.is_object() && !root.is_null() {
-            let kind = match root.as_json().as_bytes() {
-                [b'[', ..] => "array",
-                [b'"', ..] => "string",
-                [b't' | b'f', ..] => "bool",
-                _ => "number",
-            };
+            let kind = kind_of(root);
             let message = format!(
                 "invalid JSON: json: cannot unmarshal {kind} into Go value of type container.CreateRequest"
             );
@@ -238,6 +233,8 @@ impl<'a> Body<'a> {
     /// What placing needs. Ports the engine would refuse are refused here.
     pub fn read(&self) -> Result<Create<'a>, ApiError> {
         let root = self.edit.root();
+        is_a(root, "Image", "string", "string")?;
+        is_a(root, "Labels", "object", "map[string]string")?;
         let mut create = Create {
             image: text(root, "Image"),
             env: texts(root, "Env").collect(),
@@ -249,6 +246,10 @@ impl<'a> Body<'a> {
             exposed: keys(root.get_folded("ExposedPorts")).collect(),
             ..Create::default()
         };
+        let is_given = |field: &str| root.get_folded(field).is_some_and(|value| !value.is_null());
+        if create.image.is_empty() && !is_given("Cmd") && !is_given("Entrypoint") {
+            return Err(ApiError::bad_parameter("no command specified"));
+        }
         let Some(host) = root.get_folded("HostConfig") else {
             create.join_endpoints(root);
             return Ok(create);
@@ -508,8 +509,30 @@ fn wanted(host_port: &str) -> Option<Wanted> {
     }
 }
 
+/// Fails in Go's words if a field that is there is of another kind than this.
+fn is_a(root: View<'_>, field: &str, kind: &str, go_type: &str) -> Result<(), ApiError> {
+    let value = root.get_folded(field).filter(|value| !value.is_null());
+    let Some(found) = value.map(kind_of).filter(|found| *found != kind) else {
+        return Ok(());
+    };
+    Err(ApiError::bad_parameter(format!(
+        "invalid JSON: json: cannot unmarshal {found} into Go struct field .{field} of type {go_type}"
+    )))
+}
+
+/// What Go calls the kind of a JSON value.
+fn kind_of(value: View<'_>) -> &'static str {
+    match value.as_json().as_bytes() {
+        [b'[', ..] => "array",
+        [b'{', ..] => "object",
+        [b'"', ..] => "string",
+        [b't' | b'f', ..] => "bool",
+        _ => "number",
+    }
+}
+
 /// What the engine says of a body that is no JSON: in Go's words where they are simple, else in serde's.
-fn syntax_error(body: &[u8], malformed: &crate::json_view::Malformed) -> String {
+pub fn syntax_error(body: &[u8], malformed: &crate::json_view::Malformed) -> String {
     // The decoder reads one value and only then finds that more follows.
     let mut values =
         serde_json::Deserializer::from_slice(body).into_iter::<serde::de::IgnoredAny>();
@@ -590,6 +613,14 @@ mod tests {
         let empty = "config cannot be empty in order to create a container";
         for (body, said) in [
             ("", "invalid JSON: got EOF while reading request body"),
+            (
+                r#"{"Image":5}"#,
+                "invalid JSON: json: cannot unmarshal number into Go struct field .Image of type string",
+            ),
+            (
+                r#"{"Labels":[]}"#,
+                "invalid JSON: json: cannot unmarshal array into Go struct field .Labels of type map[string]string",
+            ),
             (" \n", "invalid JSON: got EOF while reading request body"),
             ("{", "invalid JSON: unexpected EOF"),
             (
@@ -617,13 +648,14 @@ mod tests {
                 r#"{"Cmd":[],"HostConfig":{"PortBindings":{"1/tcp":[{"HostPort":"1","hostPort":"2"}]}}}"#,
                 "invalid JSON: the field \"hostPort\" is given twice",
             ),
-            (r#"{"Labels":{"a":"1","A":"2"}}"#, "read"),
+            (r#"{"Image":"x","Labels":{"a":"1","A":"2"}}"#, "read"),
             (
                 r#"{"Labels":{"a":"1","a":"2"}}"#,
                 "invalid JSON: the field \"a\" is given twice",
             ),
             (r#"{"image":"a"}"#, "read"),
-            (r#"{"Cmd":null}"#, "read"),
+            (r#"{"Cmd":null}"#, "no command specified"),
+            (r#"{"Cmd":["a"]}"#, "read"),
             (
                 r#"{"Image":"a","HostConfig":{"PortBindings":{"x/tcp":[]}}}"#,
                 "invalid port specification: \"x\"",

@@ -65,6 +65,12 @@ impl Identity {
         );
     }
 
+    /// Puts what the refusal of a client's version has: the engine refuses it before it gets to experiments.
+    pub fn put_on_refused_version(&self, headers: &mut HeaderMap) {
+        self.put(headers);
+        headers.remove("docker-experimental");
+    }
+
     /// Puts what a ping has beside these. `swarm` is `inactive`, `active/manager`, `locked`, `error`, …
     pub fn put_ping(&self, headers: &mut HeaderMap, swarm: &str) {
         self.put(headers);

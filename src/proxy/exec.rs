@@ -10,6 +10,7 @@ use api_compat::route::Operation;
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use http::StatusCode;
 
+use super::containers::in_the_clients_words;
 use super::exchange::Exchange;
 use super::forward::{forward, with_query};
 use super::reply::{self, Outcome, from_engine};
@@ -93,6 +94,14 @@ async fn create(proxy: &Proxy, mut exchange: Exchange) -> Outcome {
         && let Ok(created) = serde_json::from_slice::<Created>(&answer.body)
     {
         proxy.execs.remember(created.id, host.tag.id);
+    }
+    if answer.status.is_client_error() {
+        let error = ApiError {
+            status: answer.status,
+            message: answer.message(),
+        };
+        let id = container.id.to_string();
+        return Err(in_the_clients_words(error, &id, exchange.name()));
     }
     Ok(reply::passed_on(answer))
 }

@@ -27,9 +27,9 @@ mod volumes;
 use std::sync::Arc;
 
 use api_compat::error::{ApiError, PLAIN_CONTENT_TYPE};
-use api_compat::headers::Identity;
+use api_compat::headers::{Identity, RAW_STREAM};
 use api_compat::route::{self, BAD_REQUEST_BODY, Lookup, Match, Operation};
-use api_compat::version::ApiVersion;
+use api_compat::version::{ApiVersion, Unsupported};
 use http::header::{CONTENT_TYPE, LOCATION};
 use http::{HeaderValue, Request, StatusCode};
 use http_body_util::BodyExt as _;
@@ -99,13 +99,13 @@ impl Proxy {
             Lookup::Found(route) => {
                 match ApiVersion::negotiate(route.version.as_deref(), ApiVersion::MAX) {
                     Ok(version) => self.perform(request, route, version, peer).await,
-                    Err(unsupported) => reply::unsupported(&unsupported),
+                    Err(unsupported) => return refused_version(&identity, &unsupported),
                 }
             }
             Lookup::Options { version } => {
                 match ApiVersion::negotiate(version.as_deref(), ApiVersion::MAX) {
                     Ok(_) => reply::status(StatusCode::OK),
-                    Err(unsupported) => reply::unsupported(&unsupported),
+                    Err(unsupported) => return refused_version(&identity, &unsupported),
                 }
             }
             // The engine answers these before its version middleware adds any header.
@@ -113,7 +113,7 @@ impl Proxy {
             Lookup::Redirect(location) => return redirect(&location),
             Lookup::Undecodable => return undecodable(),
         };
-        if reply.status() != StatusCode::SWITCHING_PROTOCOLS {
+        if reply.status() != StatusCode::SWITCHING_PROTOCOLS && !is_in_place_of_a_stream(&reply) {
             identity.put(reply.headers_mut());
         }
         reply
@@ -345,6 +345,18 @@ fn same_name(name: &str, twins: &[Arc<Container>]) -> ApiError {
         nodes.join(" and "),
         qualified.join(", ")
     ))
+}
+
+/// Whether an engine would have written this into a connection that it had taken over, without any header of its own.
+fn is_in_place_of_a_stream(reply: &Reply) -> bool {
+    let content_type = reply.headers().get(CONTENT_TYPE);
+    reply.status().is_client_error() && content_type.is_some_and(|value| value == RAW_STREAM)
+}
+
+fn refused_version(identity: &Identity, unsupported: &Unsupported) -> Reply {
+    let mut reply = reply::unsupported(unsupported);
+    identity.put_on_refused_version(reply.headers_mut());
+    reply
 }
 
 fn redirect(location: &str) -> Reply {

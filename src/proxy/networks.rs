@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use api_compat::create::syntax_error;
 use api_compat::error::ApiError;
 use api_compat::filters::{self, Filters};
 use api_compat::json_edit::{Edit, quote};
@@ -237,8 +238,8 @@ async fn join_or_leave(proxy: &Proxy, mut exchange: Exchange) -> Outcome {
     let (operation, reference) = (exchange.route.operation, exchange.route.name.clone());
     let (version, query) = (exchange.version, exchange.raw_query().to_owned());
     drop(exchange);
-    let asked = View::parse(&body)
-        .map_err(|error| ApiError::bad_parameter(format!("invalid JSON: {error}")))?;
+    let asked =
+        View::parse(&body).map_err(|error| ApiError::bad_parameter(syntax_error(&body, &error)))?;
     if let Some(field) = asked.repeated_field() {
         return Err(ApiError::bad_parameter(format!(
             "invalid JSON: the field {field} occurs twice"

@@ -2,10 +2,11 @@
 //! that the engine answers with a 200 and raw bytes.
 
 use api_compat::error::{ApiError, JSON_CONTENT_TYPE};
-use api_compat::headers::RAW_STREAM;
+use api_compat::headers::{Identity, RAW_STREAM};
 use api_compat::route::{self, Lookup, Match, Operation};
 use api_compat::version::ApiVersion;
 use bytes::Bytes;
+use http::HeaderMap;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::Proxy;
@@ -112,11 +113,11 @@ pub(crate) async fn take_over(
     };
     let (host, id) = match found {
         Ok(found) => found,
-        Err(error) => return refuse(connection, &hijack, &error).await,
+        Err(error) => return refuse(proxy, connection, &hijack, &error).await,
     };
     let mut engine = match host.dial().await {
         Ok(engine) => engine,
-        Err(error) => return refuse(connection, &hijack, &from_engine(error)).await,
+        Err(error) => return refuse(proxy, connection, &hijack, &from_engine(error)).await,
     };
     let target = with_query(hijack.route.operation.target(&[&id]), &hijack.query);
     let mut request = format!(
@@ -163,11 +164,16 @@ fn is_detached(body: &[u8]) -> bool {
     serde_json::from_slice::<Start>(body).map_or(true, |start| start.detach)
 }
 
-async fn refuse(connection: &mut Rewound, hijack: &Hijack, error: &ApiError) -> Taken {
+async fn refuse(
+    proxy: &Proxy,
+    connection: &mut Rewound,
+    hijack: &Hijack,
+    error: &ApiError,
+) -> Taken {
     let reply = match hijack.route.operation {
         // The engine has taken the connection over before it looks for the container.
         Operation::ContainerAttach => error.hijacked_reply(RAW_STREAM),
-        _ => as_a_reply(error),
+        _ => as_a_reply(error, &proxy.identity()),
     };
     // A client that has left needs no answer.
     let _ = connection.write_all(&reply).await;
@@ -175,15 +181,23 @@ async fn refuse(connection: &mut Rewound, hijack: &Hijack, error: &ApiError) -> 
     Taken::Done
 }
 
-fn as_a_reply(error: &ApiError) -> Vec<u8> {
+fn as_a_reply(error: &ApiError, identity: &Identity) -> Vec<u8> {
     let body = error.json_body();
     let mut reply = format!(
-        "HTTP/1.1 {} {}\r\nContent-Type: {JSON_CONTENT_TYPE}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
+        "HTTP/1.1 {} {}\r\nContent-Type: {JSON_CONTENT_TYPE}\r\nContent-Length: {}\r\nConnection: close\r\n",
         error.status.as_u16(),
         error.status.canonical_reason().unwrap_or_default(),
         body.len()
     )
     .into_bytes();
+    let mut headers = HeaderMap::new();
+    identity.put(&mut headers);
+    for (name, value) in &headers {
+        for part in [name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"] {
+            reply.extend_from_slice(part);
+        }
+    }
+    reply.extend_from_slice(b"\r\n");
     reply.extend_from_slice(&body);
     reply
 }

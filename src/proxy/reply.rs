@@ -4,6 +4,7 @@
 
 use api_compat::error::{ApiError, JSON_CONTENT_TYPE, PLAIN_CONTENT_TYPE};
 use api_compat::headers::{RAW_STREAM, is_hop_by_hop};
+use api_compat::image_ref::Named;
 use api_compat::version::Unsupported;
 use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
@@ -84,7 +85,7 @@ pub(crate) fn from_manager(error: manager::Error) -> ApiError {
                  rename) that container to be able to reuse that name."
             ))
         }
-        manager::Error::NoImage { image } => ApiError::not_found(format!("No such image: {image}")),
+        manager::Error::NoImage { image } => no_such_image(&image),
         manager::Error::NoNode(refusal) => ApiError::conflict(refusal.to_string()),
         manager::Error::Refused(refusal) => ApiError::conflict(refusal.to_string()),
         manager::Error::Engine(error) => from_engine(error),
@@ -119,6 +120,17 @@ pub(crate) fn in_place_of_a_stream(error: &ApiError) -> Reply {
         RAW_STREAM,
         format!("{}\r\n", error.message).into_bytes(),
     )
+}
+
+/// What an engine says of an image that it has not got.
+fn no_such_image(reference: &str) -> ApiError {
+    match Named::parse(reference) {
+        Ok(Named::Id(id)) => ApiError::not_found(format!("No such image: {id}")),
+        Ok(Named::Reference(name)) => {
+            ApiError::not_found(format!("No such image: {}", name.or_latest().familiar()))
+        }
+        Err(invalid) => ApiError::bad_parameter(invalid.to_string()),
+    }
 }
 
 /// A reply without a body.

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use api_compat::claim::Claim;
 use api_compat::create::check_name;
+use api_compat::error::ApiError;
 use api_compat::json_view::View;
 use api_compat::route::Operation;
 use http::StatusCode;
@@ -16,12 +17,31 @@ use super::super::exchange::Exchange;
 use super::super::reply::{self, Outcome, Reply, from_manager};
 use super::pass_to;
 use crate::engine::{Container, Host, full};
+use crate::manager;
 use crate::model::Resources;
 
 /// Changes a container.
 pub(super) async fn change(proxy: &Proxy, exchange: Exchange) -> Outcome {
-    let (host, container) = proxy.container(exchange.name())?;
-    match exchange.route.operation {
+    let operation = exchange.route.operation;
+    // An engine looks at the new name before it looks for the container.
+    if operation == Operation::ContainerRename && exchange.query()?.text("name").is_empty() {
+        return Err(ApiError::bad_parameter(
+            "Neither old nor new names may be empty",
+        ));
+    }
+    let found = proxy.container(exchange.name());
+    let (host, container) = found.map_err(|error| match operation {
+        Operation::ContainerKill => ApiError {
+            message: format!(
+                "cannot kill container: {}: {}",
+                exchange.name(),
+                error.message
+            ),
+            ..error
+        },
+        _ => error,
+    })?;
+    match operation {
         Operation::ContainerRemove => remove(proxy, exchange, host, container).await,
         Operation::ContainerRename => rename(proxy, exchange, host, container).await,
         Operation::ContainerUpdate => update(proxy, exchange, host, container).await,
@@ -135,7 +155,14 @@ async fn rename(
             .manager
             .begin_rename(&container, &new_name, &caller)
             .await
-            .map_err(from_manager)?;
+            .map_err(|error| {
+                let is_taken = matches!(error, manager::Error::NameInUse { .. });
+                let mut error = from_manager(error);
+                if is_taken {
+                    error.message = format!("Error when allocating new name: {}", error.message);
+                }
+                error
+            })?;
     }
     let reply = settle(
         proxy,

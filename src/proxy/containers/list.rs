@@ -9,7 +9,6 @@ use std::time::Duration;
 
 use api_compat::container_item::{Head, Order};
 use api_compat::error::ApiError;
-use api_compat::json_edit::Edit;
 use api_compat::list_filter::{Facts, ListQuery, Resolved};
 use api_compat::version::ApiVersion;
 use http::StatusCode;
@@ -50,7 +49,7 @@ pub(super) async fn list(proxy: &Proxy, exchange: Exchange) -> Outcome {
         let start = body.len();
         moment.render(container, &mut body, exchange.version);
         if let Some(size) = sizes.get(&container.id) {
-            let sized = with_size(&body[start..], size)?;
+            let sized = with_size(&body[start..], size);
             body.truncate(start);
             body.extend_from_slice(&sized);
         }
@@ -187,14 +186,18 @@ fn resolve(proxy: &Proxy, query: &ListQuery) -> Result<Resolved, ApiError> {
         Ok::<_, ApiError>(Some(Order::of(container.created_nanos, &id).into_owned()))
     };
     let mut images = BTreeSet::new();
-    for host in proxy.fleet.hosts().values() {
-        let known = host.images();
-        images.extend(
-            query
-                .ancestors()
-                .filter_map(|name| known.find(name))
-                .map(|image| image.id.clone()),
-        );
+    let named: Vec<_> = query.ancestors().collect();
+    // Nearly no list asks for one, and a fleet has many nodes.
+    if !named.is_empty() {
+        for host in proxy.fleet.hosts().values() {
+            let known = host.images();
+            images.extend(
+                named
+                    .iter()
+                    .filter_map(|name| known.find(name))
+                    .map(|image| image.id.clone()),
+            );
+        }
     }
     Ok(Resolved {
         images,
@@ -237,13 +240,19 @@ async fn sizes(
     sizes
 }
 
-fn with_size(item: &[u8], size: &Size) -> Result<Vec<u8>, ApiError> {
-    let mut edit = Edit::new(item).map_err(|error| ApiError::internal(error.to_string()))?;
-    if let Some(bytes) = size.size_rw {
-        edit.set(&["SizeRw"], &bytes.to_string());
+/// The item with its sizes where an engine has them: before the labels. No text inside the item can look like that
+/// place, because its quotes would be escaped.
+fn with_size(item: &[u8], size: &Size) -> Vec<u8> {
+    const PLACE: &[u8] = b",\"Labels\":";
+    let place = memchr::memmem::find(item, PLACE).unwrap_or(item.len().saturating_sub(1));
+    let sizes = [("SizeRw", size.size_rw), ("SizeRootFs", size.size_root_fs)];
+    let sizes = sizes
+        .into_iter()
+        .filter_map(|(key, bytes)| Some((key, bytes?)));
+    let mut sized = item[..place].to_vec();
+    for (key, bytes) in sizes {
+        sized.extend_from_slice(format!(",\"{key}\":{bytes}").as_bytes());
     }
-    if let Some(bytes) = size.size_root_fs {
-        edit.set(&["SizeRootFs"], &bytes.to_string());
-    }
-    Ok(edit.finish())
+    sized.extend_from_slice(&item[place..]);
+    sized
 }

@@ -76,17 +76,25 @@ async fn attach(proxy: &Proxy, exchange: Exchange) -> Outcome {
         Ok(found) => found,
         Err(error) => return Ok(reply::in_place_of_a_stream(&error)),
     };
-    let path = exchange
-        .route
-        .operation
-        .target(&[&container.id.to_string()]);
+    let (id, reference) = (container.id.to_string(), exchange.name().to_owned());
+    let path = exchange.route.operation.target(&[&id]);
     let target = with_query(path, exchange.raw_query());
-    splice::upgrade(&host, &target, exchange, proxy.open.enter()).await
+    let reply = splice::upgrade(&host, &target, exchange, proxy.open.enter()).await?;
+    if !reply.status().is_client_error() {
+        return Ok(reply);
+    }
+    let mut error = reply::read_error(reply).await?;
+    error.message = error.message.trim_end().to_owned();
+    let error = in_the_clients_words(error, &id, &reference);
+    Ok(reply::in_place_of_a_stream(&error))
 }
 
 /// `POST /commit`: the container is named in the query; the image is on its node.
 async fn commit(proxy: &Proxy, exchange: Exchange) -> Outcome {
     let mut query = exchange.query()?;
+    if query.text("container").is_empty() {
+        return Err(ApiError::bad_parameter("invalid name or ID supplied: \"\""));
+    }
     let (host, container) = proxy.container(query.text("container"))?;
     query.set("container", &container.id.to_string());
     let target = with_query(exchange.route.operation.target(&[]), &query.encode());
@@ -99,7 +107,7 @@ async fn commit(proxy: &Proxy, exchange: Exchange) -> Outcome {
 
 /// What an engine writes before the name that it was given (moby `daemon/delete.go`, `stop.go`, `restart.go`,
 /// `kill.go`, `attach.go`, `export.go`, `archive.go`). Elsewhere it writes the id, whatever it was given.
-const BEFORE_A_NAME: [&str; 9] = [
+const BEFORE_A_NAME: [&str; 10] = [
     "No such container: ",
     "removal of container ",
     "cannot remove container \"",
@@ -107,22 +115,24 @@ const BEFORE_A_NAME: [&str; 9] = [
     "cannot kill container: ",
     "Cannot restart container ",
     "Error exporting container ",
+    "Container ",
     "container ",
     " in container ",
 ];
-/// What follows the name where `container ` alone stands before it.
-const AFTER_A_NAME: [&str; 2] = [
+/// What follows the name where `container ` or `Container ` alone stands before it.
+const AFTER_A_NAME: [&str; 3] = [
     " is paused, unpause the container before attach",
+    " is paused, unpause the container before exec",
     " is restarting, wait until the container is running",
 ];
 
 /// An engine was asked by id; where its error repeats that, the client reads what it wrote itself.
-fn in_the_clients_words(error: ApiError, id: &str, reference: &str) -> ApiError {
+pub(super) fn in_the_clients_words(error: ApiError, id: &str, reference: &str) -> ApiError {
     let Some((before, after)) = error.message.split_once(id) else {
         return error;
     };
     let repeats = BEFORE_A_NAME.iter().any(|words| match *words {
-        "container " => before == "container " && AFTER_A_NAME.contains(&after),
+        "Container " | "container " => before == *words && AFTER_A_NAME.contains(&after),
         " in container " => {
             before.ends_with(" in container ") && before.starts_with("Could not find")
         }
