@@ -160,7 +160,8 @@ impl Pool {
 }
 
 /// The words of a line as a shell sees them; quotes are single.
-fn words(line: &str) -> Vec<String> {
+#[must_use]
+pub fn words(line: &str) -> Vec<String> {
     let mut words = Vec::new();
     let mut word = None::<String>;
     let mut quoted = false;

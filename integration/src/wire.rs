@@ -176,15 +176,19 @@ impl Wire {
         if to_head || answer.status < 200 || matches!(answer.status, 204 | 304) {
             return Ok(answer);
         }
-        answer.body = if let Some(length) = answer.header("content-length") {
-            let length = length.parse().context("a length that is no number")?;
-            self.exactly(length)?
-        } else if answer.header("transfer-encoding") == Some("chunked") {
-            self.chunks()?
-        } else {
-            self.rest()?
-        };
+        answer.body = self.body(&answer)?;
         Ok(answer)
+    }
+
+    /// Reads what follows a head, as that frames it: up to the end of the connection if it says nothing.
+    pub fn body(&mut self, head: &Answer) -> Result<Vec<u8>> {
+        if let Some(length) = head.header("content-length") {
+            self.exactly(length.parse().context("a length that is no number")?)
+        } else if head.header("transfer-encoding") == Some("chunked") {
+            self.chunks()
+        } else {
+            self.rest()
+        }
     }
 
     /// Reads until these bytes were seen and returns all up to and with them.

@@ -181,7 +181,6 @@ fn engines_words(lab: &Lab) -> Result<()> {
         "run --pull=never nosuch true",
         "run -v x:relative busybox true",
         "run --cap-add=NOSUCH busybox true",
-        "run --log-driver=nosuch busybox true",
         "run --device=/dev/nosuch busybox true",
     ] {
         let ours = pool.run(line)?;
