@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use raft_store::{
-    Applied, Disk, Ended, Machine, MemberId, MemoryDisk, Options, ProposeError, Store, Stored,
-    Volatile, WaitError, Write,
+    Applied, BlobId, Disk, Ended, Entry, Machine, MemberId, MemoryDisk, Options, Payload,
+    ProposeError, RestoreError, Store, Stored, Volatile, WaitError, Write,
 };
 
 #[expect(clippy::disallowed_methods, reason = "these tests run in real time")]
@@ -33,12 +33,23 @@ impl Machine for Journal {
         let text = String::from_utf8_lossy(command).into_owned();
         assert_ne!(text, "panic", "told to");
         self.0.push(text);
-        assert_eq!(index, self.0.len() as u64, "no gaps");
         Bytes::from(format!("{index}"))
     }
 
     fn view(&self) -> Vec<String> {
         self.0.clone()
+    }
+
+    fn snapshot(view: &Vec<String>) -> Bytes {
+        Bytes::from(view.join("\n"))
+    }
+
+    fn restore(&mut self, snapshot: &[u8]) -> Result<(), RestoreError> {
+        self.0 = str::from_utf8(snapshot)?
+            .lines()
+            .map(str::to_owned)
+            .collect();
+        Ok(())
     }
 }
 
@@ -54,7 +65,8 @@ impl Disk for Gate {
     }
 
     fn write(&mut self, write: &Write) -> io::Result<()> {
-        if write.entries.is_empty() {
+        let commands = |entry: &Entry| matches!(entry.payload, Payload::Command { .. });
+        if !write.entries.iter().any(commands) {
             return Ok(());
         }
         self.writes.fetch_add(1, Ordering::SeqCst);
@@ -63,6 +75,10 @@ impl Disk for Gate {
             .expect("not poisoned")
             .recv()
             .unwrap_or(Ok(()))
+    }
+
+    fn blob(&mut self, _: BlobId) -> io::Result<Option<Bytes>> {
+        Ok(None)
     }
 }
 
@@ -111,18 +127,14 @@ async fn commands_are_applied_in_order_and_shown_before_the_answer() {
         let applied = store
             .propose([0; 16], number.to_string().into(), soon())
             .await;
-        let outcome = Bytes::from(number.to_string());
-        assert_eq!(
-            applied,
-            Ok(Applied {
-                index: number,
-                outcome
-            })
-        );
+        // The first entry is the leader's own.
+        let index = number + 1;
+        let outcome = Bytes::from(index.to_string());
+        assert_eq!(applied, Ok(Applied { index, outcome }));
         assert_eq!(store.view().len() as u64, number);
-        assert_eq!(store.applied(), number);
+        assert_eq!(store.applied(), index);
     }
-    assert_eq!(store.read_index(soon()).await, Ok(100));
+    assert_eq!(store.read_index(soon()).await, Ok(101));
 }
 
 #[tokio::test]
@@ -140,7 +152,7 @@ async fn proposals_that_wait_together_share_a_write() {
     }
     let_go.send(Ok(())).expect("alive");
     let_go.send(Ok(())).expect("alive");
-    assert_eq!(first.await.expect("joins").expect("applied").index, 1);
+    assert_eq!(first.await.expect("joins").expect("applied").index, 2);
     for proposed in rest {
         proposed.await.expect("joins").expect("applied");
     }
@@ -178,10 +190,10 @@ async fn a_deadline_during_the_write_leaves_the_outcome_unknown() {
     let proposed = propose(&store, "slow", brief).await.expect("joins");
     assert_eq!(proposed, Err(ProposeError::Unknown));
     assert_eq!(writes.load(Ordering::SeqCst), 1);
-    let late = store.at_least(1, now() + Duration::from_millis(5)).await;
-    assert_eq!(late.expect_err("late"), WaitError::Late { index: 1 });
+    let late = store.at_least(2, now() + Duration::from_millis(5)).await;
+    assert_eq!(late.expect_err("late"), WaitError::Late { index: 2 });
     let_go.send(Ok(())).expect("alive");
-    assert_eq!(*store.at_least(1, soon()).await.expect("applied"), ["slow"]);
+    assert_eq!(*store.at_least(2, soon()).await.expect("applied"), ["slow"]);
 }
 
 #[tokio::test]
@@ -196,7 +208,7 @@ async fn a_panic_of_the_machine_is_told_to_all() {
     let ended = store.ended().await;
     let text = ended.to_string();
     assert!(
-        text.contains("panicked on entry 1") && text.contains("told to"),
+        text.contains("panicked on entry 2") && text.contains("told to"),
         "{text}"
     );
     assert_eq!(proposed, Err(ProposeError::Stopped(ended.clone())));
@@ -258,12 +270,13 @@ async fn a_store_goes_on_where_the_last_one_ended() {
     store.shutdown().await;
     let store = open(disk);
     assert_eq!(*store.view(), ["a", "b"]);
-    assert_eq!(store.applied(), 2);
+    // Two commands, and an entry of the leader's own each time.
+    assert_eq!(store.applied(), 4);
     let applied = store
         .propose([0; 16], Bytes::from("c"), soon())
         .await
         .expect("applied");
-    assert_eq!(applied.index, 3);
+    assert_eq!(applied.index, 5);
 }
 
 #[tokio::test]
@@ -275,7 +288,7 @@ async fn a_watcher_sees_the_index_grow() {
         .await
         .expect("applied");
     assert_eq!(
-        *watch.wait_for(|index| *index == 1).await.expect("alive"),
-        1
+        *watch.wait_for(|index| *index == 2).await.expect("alive"),
+        2
     );
 }
