@@ -728,6 +728,16 @@ mod tests {
     }
 
     #[test]
+    fn the_only_member_stays_the_leader() {
+        let mut core = leader();
+        for tick in 1..500 {
+            assert!(core.step(at(tick * 30), Input::Tick).is_empty());
+        }
+        let outputs = core.step(at(15_000), Input::Read(1));
+        assert_eq!(say(outputs), ["reply 1 ReadAt(1)"]);
+    }
+
+    #[test]
     fn strangers_are_not_heard() {
         let mut core = new(&stored());
         core.step(at(0), Input::Tick);

@@ -12,7 +12,8 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use raft_store::sim::Dice;
 use raft_store::{
-    ClusterId, Compaction, DurableDisk, Ended, Identity, MemberId, OpenError, Options, Store,
+    ClusterId, Compaction, DurableDisk, Ended, Identity, MemberId, OpenError, Options,
+    ProposeError, Store,
 };
 
 use journal::{Journal, KEPT, blob, command};
@@ -212,4 +213,50 @@ async fn what_was_acknowledged_survives_a_kill() {
     }
     let total: u64 = acknowledged.lock().expect("not poisoned").values().sum();
     println!("{total} commands were acknowledged and all are there");
+}
+
+/// On a disk of a few megabytes that `SMALL_DISK` names: what simulated files claim is so.
+#[tokio::test]
+async fn a_real_disk_that_is_full_refuses_and_loses_nothing() {
+    let Ok(small) = std::env::var("SMALL_DISK") else {
+        return;
+    };
+    let directory = tempfile::tempdir_in(small).expect("a directory");
+    let store = open(directory.path());
+    let mut number = 0;
+    for _ in 0..100 {
+        propose(&store, 0, number).await;
+        number += 1;
+    }
+    let filler = directory.path().join("filler");
+    let mut file = std::fs::File::create(&filler).expect("room");
+    while file.write_all(&[1; 4096]).is_ok() {}
+    let error = loop {
+        let blobs = vec![blob(0, number)];
+        let deadline = now() + Duration::from_millis(500);
+        match store
+            .propose_with([0; 16], command(0, number), blobs, deadline)
+            .await
+        {
+            Ok(_) => number += 1,
+            Err(error) => break error,
+        }
+    };
+    assert_eq!(error, ProposeError::NoRoom { logged: true });
+    let refused = store.propose([0; 16], Bytes::from("0:0"), soon()).await;
+    assert_eq!(refused, Err(ProposeError::NoRoom { logged: false }));
+    drop(file);
+    std::fs::remove_file(filler).expect("removed");
+    // The refused command is in the log, and takes effect now.
+    let index = store.applied() + 1;
+    store.at_least(index, soon()).await.expect("room again");
+    number += 1;
+    for _ in 0..100 {
+        propose(&store, 0, number).await;
+        number += 1;
+    }
+    store.shutdown().await;
+    let store = open(directory.path());
+    assert_eq!(store.view().get(&0), Some(&number));
+    check_blobs(&store).await;
 }

@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use raft_store::{
-    Applied, BlobId, Disk, Ended, Entry, Machine, MemberId, MemoryDisk, Options, Payload,
-    ProposeError, RestoreError, Store, Stored, Volatile, WaitError, Write,
+    Applied, BlobId, Compaction, Disk, Ended, Entry, Machine, MemberId, MemoryDisk, Options,
+    Payload, ProposeError, RestoreError, Store, Stored, Volatile, WaitError, Write,
 };
 
 #[expect(clippy::disallowed_methods, reason = "these tests run in real time")]
@@ -41,6 +41,7 @@ impl Machine for Journal {
     }
 
     fn snapshot(view: &Vec<String>) -> Bytes {
+        assert!(!view.contains(&"no snapshot".to_owned()), "told to");
         Bytes::from(view.join("\n"))
     }
 
@@ -291,4 +292,78 @@ async fn a_watcher_sees_the_index_grow() {
         *watch.wait_for(|index| *index == 2).await.expect("alive"),
         2
     );
+}
+
+fn short_log() -> Options {
+    Options {
+        compaction: Compaction {
+            entries: 4,
+            bytes: 1 << 20,
+        },
+        ..Options::new(now)
+    }
+}
+
+#[tokio::test]
+async fn a_snapshot_stands_for_the_log_before_it() {
+    let mut disk = MemoryDisk::new();
+    let open = |disk: &MemoryDisk| {
+        let journal = Journal::default();
+        Store::open(MemberId([7; 16]), journal, disk.clone(), short_log()).expect("opens")
+    };
+    let store = open(&disk);
+    let mut texts = Vec::new();
+    // Snapshots are made meanwhile, and written as time passes.
+    until_async(async || {
+        let text = texts.len().to_string();
+        store
+            .propose([0; 16], text.clone().into(), soon())
+            .await
+            .expect("applied");
+        texts.push(text);
+        disk.load().expect("loads").snapshot.is_some()
+    })
+    .await;
+    store.shutdown().await;
+    let stored = disk.load().expect("loads");
+    let snapshot = stored.snapshot.expect("made").index;
+    let first = stored.entries.first().map(|entry| entry.index);
+    assert!(first.is_none_or(|first| first == snapshot + 1));
+    let store = open(&disk);
+    assert_eq!(*store.view(), texts);
+}
+
+async fn until_async(mut condition: impl AsyncFnMut() -> bool) {
+    let deadline = soon();
+    while !condition().await {
+        assert!(now() < deadline, "never came true");
+    }
+}
+
+#[tokio::test]
+async fn a_panic_while_a_snapshot_is_made_is_told_to_all() {
+    let journal = Journal::default();
+    let store = Store::open(MemberId([7; 16]), journal, Volatile, short_log()).expect("opens");
+    for _ in 0..4 {
+        let text = Bytes::from("no snapshot");
+        let _ = store.propose([0; 16], text, soon()).await;
+    }
+    let ended = store.ended().await.to_string();
+    assert!(
+        ended.contains("panicked when its snapshot at entry"),
+        "{ended}"
+    );
+}
+
+#[tokio::test]
+async fn a_command_that_is_too_large_is_refused() {
+    let store = open(Volatile);
+    let command = Bytes::from(vec![b'x'; (8 << 20) + 1]);
+    let refused = store.propose([0; 16], command, soon()).await;
+    let error = refused.expect_err("too large").to_string();
+    assert_eq!(
+        error,
+        "a command of 8388609 bytes is too large: at most 8388608 are taken"
+    );
+    assert!(store.view().is_empty());
 }
