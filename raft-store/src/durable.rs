@@ -337,8 +337,13 @@ impl<F: Bytewise> DurableDisk<F> {
         let file = self.name.clone();
         match error.into() {
             redb::Error::DatabaseAlreadyOpen => OpenError::InUse { file },
-            // The file ends before what it should hold.
-            redb::Error::Io(source) if source.kind() != io::ErrorKind::UnexpectedEof => {
+            redb::Error::Io(source)
+                if !matches!(
+                    source.kind(),
+                    // The file ends too early, or is none of the database's.
+                    io::ErrorKind::UnexpectedEof | io::ErrorKind::InvalidData
+                ) =>
+            {
                 OpenError::Io { file, source }
             }
             error => OpenError::Damaged {

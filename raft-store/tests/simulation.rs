@@ -316,8 +316,17 @@ fn a_full_disk_refuses_and_goes_on_when_there_is_room() {
     });
 }
 
-/// A file with a snapshot, a log behind it and blobs; closed in order, and as a crash leaves it.
-fn samples() -> [(&'static str, Vec<u8>, Stored); 2] {
+/// A file with a snapshot, a log behind it and blobs.
+struct Sample {
+    name: &'static str,
+    bytes: Vec<u8>,
+    stored: Stored,
+    /// Where the newest write made a difference.
+    newest: Vec<usize>,
+}
+
+/// One closed in order, and one as a crash leaves it.
+fn samples() -> [Sample; 2] {
     let mut dice = Dice::new(1);
     let file = create();
     let mut rig = Rig::open(Arc::clone(&file));
@@ -327,16 +336,26 @@ fn samples() -> [(&'static str, Vec<u8>, Stored); 2] {
         rig.propose(&mut next, &mut dice).expect("works");
         rig.tick().expect("works");
     }
+    let before = file.bytes();
+    rig.propose(&mut next, &mut dice).expect("works");
     let crashed = file.bytes();
     drop(rig);
     let closed = file.bytes();
-    let sample = |name, bytes: Vec<u8>| {
+    let sample = |name, before: &[u8], bytes: Vec<u8>| {
         let file = Arc::new(SimulatedFile::holding(bytes.clone()));
         let stored = open(&file).expect("opens").1;
         assert!(stored.snapshot.is_some() && !stored.entries.is_empty());
-        (name, bytes, stored)
+        let differs = |place: &usize| before.get(*place) != bytes.get(*place);
+        let newest = (512..bytes.len()).filter(differs).collect();
+        Sample {
+            name,
+            bytes,
+            stored,
+            newest,
+        }
     };
-    [sample("closed", closed), sample("crashed", crashed)]
+    let closed = sample("closed", &crashed, closed);
+    [closed, sample("crashed", &before, crashed)]
 }
 
 /// Opens what became of a file: whether it was refused, having lost nothing silently.
@@ -366,7 +385,13 @@ fn is_refused(bytes: Vec<u8>, expected: &Stored, what: &str) -> bool {
 
 #[test]
 fn a_flipped_bit_is_refused_or_harms_nothing() {
-    for (name, bytes, expected) in samples() {
+    for sample in samples() {
+        let Sample {
+            name,
+            bytes,
+            stored: expected,
+            newest,
+        } = sample;
         let mut dice = Dice::new(2);
         let used: Vec<_> = (512..bytes.len())
             .filter(|place| bytes[*place] != 0)
@@ -374,19 +399,22 @@ fn a_flipped_bit_is_refused_or_harms_nothing() {
         // All of the database's header, then whatever is not empty, then anything.
         let header = (0..320u64 * 8).step_by(3).map(|bit| (bit / 8, bit % 8));
         let header = header.chain((9 * 8..10 * 8).map(|bit| (bit / 8, bit % 8)));
-        let live: Vec<_> = (0..300)
-            .map(|_| {
-                let place = dice.below(used.len() as u64);
-                let place = usize::try_from(place).expect("fits");
-                (used[place] as u64, dice.below(8))
-            })
-            .collect();
-        let any: Vec<_> = (0..100)
-            .map(|_| (dice.below(bytes.len() as u64), dice.below(8)))
-            .collect();
+        let mut among = |places: &[usize], count| -> Vec<_> {
+            let one = |_| {
+                let place = dice.below(places.len() as u64);
+                let place = places[usize::try_from(place).expect("fits")];
+                (place as u64, dice.below(8))
+            };
+            (0..count).map(one).collect()
+        };
+        let newest = among(&newest, 150);
+        let used = among(&used, 150);
+        let all: Vec<_> = (0..bytes.len()).collect();
+        let any = among(&all, 100);
         for (part, flips) in [
             ("header", header.collect::<Vec<_>>()),
-            ("used", live),
+            ("newest write", newest),
+            ("used", used),
             ("any", any),
         ] {
             let count = flips.len();
@@ -405,7 +433,8 @@ fn a_flipped_bit_is_refused_or_harms_nothing() {
 
 #[test]
 fn a_file_of_another_length_is_refused_or_lost_nothing() {
-    for (name, bytes, expected) in samples() {
+    for sample in samples() {
+        let (name, bytes, expected) = (sample.name, sample.bytes, sample.stored);
         let mut dice = Dice::new(3);
         let len = bytes.len() as u64;
         let fixed = [
