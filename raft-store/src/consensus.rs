@@ -85,6 +85,9 @@ impl Consensus {
             .as_ref()
             .map_or((0, 0), |snapshot| (snapshot.index, snapshot.term));
         let last = stored.entries.last().map_or(start.0, |entry| entry.index);
+        for (entry, index) in stored.entries.iter().zip(start.0 + 1..) {
+            assert_eq!(entry.index, index, "a gap in the log");
+        }
         let commit = stored.hard.commit.clamp(start.0, last);
         let entries: VecDeque<_> = stored.entries.iter().map(raft_entry).collect();
         let log = Log {

@@ -83,6 +83,19 @@ pub enum OpenError {
         /// Its format.
         format: u32,
     },
+    /// It belongs to another cluster.
+    #[error(
+        "the log `{file}` belongs to cluster {found}, not to {expected}: \
+         give this manager the data directory of its own cluster, or an empty one"
+    )]
+    OtherCluster {
+        /// Where.
+        file: String,
+        /// Whose it is.
+        found: ClusterId,
+        /// Whose it should be.
+        expected: ClusterId,
+    },
     /// The operating system refused.
     #[error("cannot open the log `{file}`")]
     Io {
@@ -331,6 +344,19 @@ impl<F: Bytewise> DurableDisk<F> {
     /// Whose log it is.
     pub fn identity(&self) -> Identity {
         self.meta.identity
+    }
+
+    /// This log, if it is one of `cluster`.
+    pub fn of_cluster(self, cluster: ClusterId) -> Result<Self, OpenError> {
+        let found = self.meta.identity.cluster;
+        if found == cluster {
+            return Ok(self);
+        }
+        Err(OpenError::OtherCluster {
+            file: self.name,
+            found,
+            expected: cluster,
+        })
     }
 
     fn refusal(&self, error: impl Into<redb::Error>) -> OpenError {
@@ -609,5 +635,63 @@ impl<F: Bytewise> Disk for DurableDisk<F> {
                 format!("blob {id:?} has changed"),
             )
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sim::SimulatedFile;
+
+    const IDENTITY: Identity = Identity {
+        cluster: ClusterId([5; 16]),
+        member: MemberId([6; 16]),
+    };
+
+    fn create() -> DurableDisk<SimulatedFile> {
+        let file = Arc::new(SimulatedFile::new());
+        DurableDisk::create_on(file, "log".to_owned(), IDENTITY).expect("creates")
+    }
+
+    /// What opening a file says whose meta row became this.
+    fn opened_with(row: &[u8]) -> String {
+        let disk = create();
+        let file = Arc::clone(disk.file.file());
+        let database = disk.database.as_ref().expect("open");
+        let transaction = database.begin_write().expect("begins");
+        let mut table = transaction.open_table(META).expect("opens");
+        table.insert(0, row).expect("inserts");
+        drop(table);
+        transaction.commit().expect("commits");
+        drop(disk);
+        let opened = DurableDisk::open_on(file, "log".to_owned());
+        opened.expect_err("refused").to_string()
+    }
+
+    #[test]
+    fn a_format_that_is_not_known_is_not_guessed_at() {
+        assert_eq!(
+            opened_with(&sealed(&7u32.to_le_bytes())),
+            "the log `log` has format 7 and this version knows format 1: run the version that \
+             wrote it, or a newer one"
+        );
+        for row in [&b""[..], b"abc", &sealed(&FORMAT.to_le_bytes())] {
+            let error = opened_with(row);
+            assert!(
+                error.contains("what it says of itself has changed"),
+                "{error}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_log_of_another_cluster_is_refused() {
+        let disk = create().of_cluster(IDENTITY.cluster).expect("its own");
+        let error = disk.of_cluster(ClusterId([9; 16])).expect_err("another's");
+        let text = error.to_string();
+        assert!(
+            text.starts_with("the log `log` belongs to cluster 0505") && text.contains("to 0909"),
+            "{text}"
+        );
     }
 }

@@ -97,6 +97,11 @@ impl<F: Bytewise> Sealed<F> {
         }
     }
 
+    #[cfg(test)]
+    pub(crate) fn file(&self) -> &Arc<F> {
+        &self.file
+    }
+
     /// Whether the header is what was last written there.
     pub(crate) fn is_intact(&self) -> io::Result<bool> {
         let mut sector = [0; SECTOR];

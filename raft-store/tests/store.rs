@@ -367,3 +367,56 @@ async fn a_command_that_is_too_large_is_refused() {
     );
     assert!(store.view().is_empty());
 }
+
+/// A disk that panics: on its second write, or by what it says is stored.
+struct Broken(Option<Stored>);
+
+impl Disk for Broken {
+    fn load(&mut self) -> io::Result<Stored> {
+        Ok(self.0.clone().unwrap_or_default())
+    }
+
+    fn write(&mut self, write: &Write) -> io::Result<()> {
+        assert!(write.sequence < 2, "a disk that does not work");
+        Ok(())
+    }
+
+    fn blob(&mut self, _: BlobId) -> io::Result<Option<Bytes>> {
+        Ok(None)
+    }
+}
+
+#[tokio::test]
+async fn a_panic_of_the_store_itself_is_told_to_all() {
+    let store = open(Broken(None));
+    let waiting = store.clone();
+    let (proposed, waited) = tokio::join!(
+        store.propose([0; 16], Bytes::from("x"), soon()),
+        waiting.at_least(9, soon())
+    );
+    let ended = store.ended().await;
+    assert_eq!(
+        ended.to_string(),
+        "the store panicked: a disk that does not work"
+    );
+    assert_eq!(proposed, Err(ProposeError::Stopped(ended.clone())));
+    assert_eq!(waited.expect_err("ended"), WaitError::Stopped(ended));
+}
+
+#[test]
+fn a_log_that_contradicts_itself_is_not_opened() {
+    let entry = Entry {
+        index: 5,
+        term: 1,
+        payload: Payload::Empty,
+    };
+    let stored = Stored {
+        entries: vec![entry],
+        ..Stored::default()
+    };
+    let disk = Broken(Some(stored));
+    let journal = Journal::default();
+    let opened = Store::open(MemberId([7; 16]), journal, disk, Options::new(now));
+    let error = opened.expect_err("refused").to_string();
+    assert!(error.contains("a gap in the log"), "{error}");
+}
