@@ -3,19 +3,21 @@
 //! **Invariant**: however it ends, everybody who waits is told why.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError, sync_channel};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
 
-use crate::core::{Core, Input, Now, Output, Proposal, Reply, Ticket};
+use crate::core::{Committed, Core, Input, Now, Output, Proposal, Reply, Ticket};
 use crate::disk::Disk;
-use crate::machine::Machine;
-use crate::store::{Applied, Ended, Options, ProposeError};
+use crate::log::{BlobChange, Payload, Stored, Write};
+use crate::machine::{Blob, BlobId, Machine};
+use crate::store::{Applied, BlobError, Ended, Options, ProposeError};
 
 /// What handles ask of the thread. The permit is the place in the queue; it is given back when the
 /// work is taken out.
@@ -23,12 +25,18 @@ pub(crate) enum Work {
     Propose {
         request_id: [u8; 16],
         command: Bytes,
+        blobs: Vec<Blob>,
         deadline: Instant,
         answer: oneshot::Sender<Result<Applied, ProposeError>>,
         permit: OwnedSemaphorePermit,
     },
     Read {
         answer: oneshot::Sender<Result<u64, ProposeError>>,
+        permit: OwnedSemaphorePermit,
+    },
+    Blob {
+        id: BlobId,
+        answer: oneshot::Sender<Result<Option<Bytes>, BlobError>>,
         permit: OwnedSemaphorePermit,
     },
     Stop,
@@ -64,6 +72,12 @@ pub(crate) struct Driver<M: Machine, D> {
     published: Arc<Published<M::View>>,
     waiters: BTreeMap<Ticket, Waiter>,
     next_ticket: Ticket,
+    /// Blob changes that were applied and go with the next write. The log still has them.
+    blobs: Vec<BlobChange>,
+    /// Whether the last write found no room.
+    stalled: bool,
+    /// A snapshot being made on a thread of its own.
+    snapshot: Option<(u64, Receiver<Bytes>)>,
     start: Instant,
     options: Options,
 }
@@ -84,14 +98,24 @@ impl<M: Machine, D: Disk> Driver<M, D> {
             published,
             waiters: BTreeMap::new(),
             next_ticket: 0,
+            blobs: Vec::new(),
+            stalled: false,
+            snapshot: None,
             start,
             options,
         }
     }
 
-    /// Elects the member and applies what was on its disk.
+    /// Elects the member and applies the log that was on its disk.
     pub(crate) fn recover(&mut self) -> Result<(), Ended> {
-        guard(|| self.step(Input::Tick))
+        guard(|| {
+            self.step(Input::Tick)?;
+            // Without room for the election nobody could ever be served.
+            if self.stalled {
+                return Err(Ended::Failed("there is no room on the disk".to_owned()));
+            }
+            Ok(())
+        })
     }
 
     /// Serves until it is told to stop, has no handles left, or cannot go on.
@@ -100,9 +124,17 @@ impl<M: Machine, D: Disk> Driver<M, D> {
         if let Ended::Failed(reason) = &ended {
             tracing::error!(reason, "the store ended");
         }
-        self.published.ended.send_replace(Some(ended.clone()));
-        self.published.room.close();
-        for waiter in std::mem::take(&mut self.waiters).into_values() {
+        let Self {
+            disk,
+            published,
+            waiters,
+            ..
+        } = self;
+        // Whoever hears of the end may open the disk again. A panic on closing changes nothing.
+        let _ = catch_unwind(AssertUnwindSafe(|| drop(disk)));
+        published.ended.send_replace(Some(ended.clone()));
+        published.room.close();
+        for waiter in waiters.into_values() {
             waiter.refuse(ProposeError::Stopped(ended.clone()));
         }
         // What is still in the queue is dropped with it, and its waiters find `ended`.
@@ -111,6 +143,7 @@ impl<M: Machine, D: Disk> Driver<M, D> {
     fn serve(&mut self, queue: &Receiver<Work>) -> Result<(), Ended> {
         let mut next_tick = self.now() + self.options.tick;
         loop {
+            self.take_snapshot()?;
             let patience = next_tick.saturating_sub(self.now());
             let first = match queue.recv_timeout(patience) {
                 Ok(work) => Some(work),
@@ -129,6 +162,7 @@ impl<M: Machine, D: Disk> Driver<M, D> {
                     Work::Propose {
                         request_id,
                         command,
+                        blobs,
                         deadline,
                         answer,
                         permit,
@@ -140,6 +174,7 @@ impl<M: Machine, D: Disk> Driver<M, D> {
                             ticket,
                             request_id,
                             command,
+                            blobs,
                             deadline,
                         });
                     }
@@ -147,6 +182,10 @@ impl<M: Machine, D: Disk> Driver<M, D> {
                         drop(permit);
                         let ticket = self.wait(Waiter::Read(answer));
                         self.step(Input::Read(ticket))?;
+                    }
+                    Work::Blob { id, answer, permit } => {
+                        drop(permit);
+                        let _ = answer.send(self.blob(id));
                     }
                     Work::Stop => {
                         stop = true;
@@ -184,46 +223,119 @@ impl<M: Machine, D: Disk> Driver<M, D> {
         while let Some(output) = outputs.pop_front() {
             match output {
                 Output::Persist(write) => {
-                    self.disk
-                        .write(&write)
-                        .map_err(|error| Ended::Failed(format!("cannot write the log: {error}")))?;
-                    outputs.extend(self.core.step(self.now(), Input::Persisted(write.sequence)));
+                    let input = self.persist(write)?;
+                    outputs.extend(self.core.step(self.now(), input));
                 }
                 Output::Send(message) => {
                     tracing::debug!(to = %message.to, "no way to send a message: dropped");
                 }
-                Output::Apply(committed) => {
-                    let mut answers = Vec::with_capacity(committed.len());
-                    let mut last = 0;
-                    for committed in committed {
-                        last = committed.entry.index;
-                        let outcome = self.apply(last, &committed.entry.command)?;
-                        let applied = Applied {
-                            index: last,
-                            outcome,
-                        };
-                        answers.extend(committed.ticket.map(|ticket| (ticket, applied)));
-                    }
-                    // Whoever gets an answer must find it in the view.
-                    self.published.view.store(Arc::new(self.machine.view()));
-                    self.published.applied.send_replace(last);
-                    for (ticket, applied) in answers {
-                        if let Some(Waiter::Propose(answer)) = self.waiters.remove(&ticket) {
-                            let _ = answer.send(Ok(applied));
-                        }
-                    }
-                }
+                Output::Apply(committed) => self.apply(committed)?,
+                Output::Snapshot(index) => self.begin_snapshot(index)?,
                 Output::Reply(ticket, reply) => self.reply(ticket, reply),
             }
         }
         Ok(())
     }
 
-    fn apply(&mut self, index: u64, command: &[u8]) -> Result<Bytes, Ended> {
-        catch_unwind(AssertUnwindSafe(|| self.machine.apply(index, command))).map_err(|panic| {
-            let reason = panic_text(panic.as_ref());
-            Ended::Failed(format!("the machine panicked on entry {index}: {reason}"))
-        })
+    /// Writes, and says what came of it.
+    fn persist(&mut self, mut write: Write) -> Result<Input, Ended> {
+        write.blobs = std::mem::take(&mut self.blobs);
+        match self.disk.write(&write) {
+            Ok(()) => {
+                if std::mem::take(&mut self.stalled) {
+                    tracing::info!("the disk of the log has room again");
+                }
+                Ok(Input::Persisted(write.sequence))
+            }
+            Err(error) if is_full(&error) => {
+                self.blobs = write.blobs;
+                if !std::mem::replace(&mut self.stalled, true) {
+                    tracing::error!(%error, "the disk of the log is full: nothing can be promised");
+                }
+                Ok(Input::NoRoom(write.sequence))
+            }
+            Err(error) => Err(Ended::Failed(format!("cannot write the log: {error}"))),
+        }
+    }
+
+    fn apply(&mut self, committed: Vec<Committed>) -> Result<(), Ended> {
+        let mut answers = Vec::with_capacity(committed.len());
+        let mut last = 0;
+        for Committed { entry, ticket } in committed {
+            last = entry.index;
+            let (command, blobs) = match entry.payload {
+                Payload::Empty => continue,
+                Payload::Command { command, blobs, .. } => (command, blobs),
+            };
+            let machine = &mut self.machine;
+            let apply = || (machine.apply(last, &command), machine.released());
+            let (outcome, released) = catch_unwind(AssertUnwindSafe(apply)).map_err(|panic| {
+                let reason = panic_text(panic.as_ref());
+                Ended::Failed(format!("the machine panicked on entry {last}: {reason}"))
+            })?;
+            self.blobs.extend(blobs.into_iter().map(BlobChange::Put));
+            self.blobs
+                .extend(released.into_iter().map(BlobChange::Delete));
+            let applied = Applied {
+                index: last,
+                outcome,
+            };
+            answers.extend(ticket.map(|ticket| (ticket, applied)));
+        }
+        // Whoever gets an answer must find it in the view.
+        self.published.view.store(Arc::new(self.machine.view()));
+        self.published.applied.send_replace(last);
+        for (ticket, applied) in answers {
+            if let Some(Waiter::Propose(answer)) = self.waiters.remove(&ticket) {
+                let _ = answer.send(Ok(applied));
+            }
+        }
+        Ok(())
+    }
+
+    fn blob(&mut self, id: BlobId) -> Result<Option<Bytes>, BlobError> {
+        let newest = self.blobs.iter().rev().find_map(|change| match change {
+            BlobChange::Put(blob) => (blob.id == id).then(|| Some(blob.bytes.clone())),
+            BlobChange::Delete(deleted) => (*deleted == id).then_some(None),
+        });
+        match newest {
+            Some(blob) => Ok(blob),
+            None => self.disk.blob(id).map_err(|error| BlobError::Unreadable {
+                reason: error.to_string(),
+            }),
+        }
+    }
+
+    /// Starts the making of a snapshot from the view, which does not change any more.
+    fn begin_snapshot(&mut self, index: u64) -> Result<(), Ended> {
+        let view = self.published.view.load_full();
+        let (done, snapshot) = sync_channel(1);
+        std::thread::Builder::new()
+            .name("raft-store-snapshot".to_owned())
+            .spawn(move || {
+                // If the store has ended meanwhile, nobody needs it.
+                let _ = done.send(M::snapshot(&view));
+            })
+            .map_err(|error| Ended::Failed(format!("cannot start a thread: {error}")))?;
+        self.snapshot = Some((index, snapshot));
+        Ok(())
+    }
+
+    fn take_snapshot(&mut self) -> Result<(), Ended> {
+        let Some((index, snapshot)) = &self.snapshot else {
+            return Ok(());
+        };
+        let index = *index;
+        match snapshot.try_recv() {
+            Ok(data) => {
+                self.snapshot = None;
+                self.step(Input::Snapshot { index, data })
+            }
+            Err(TryRecvError::Empty) => Ok(()),
+            Err(TryRecvError::Disconnected) => Err(Ended::Failed(format!(
+                "the machine panicked when its snapshot at entry {index} was made"
+            ))),
+        }
     }
 
     fn reply(&mut self, ticket: Ticket, reply: Reply) {
@@ -234,6 +346,7 @@ impl<M: Machine, D: Disk> Driver<M, D> {
             Reply::NotLeader { hint } => ProposeError::NotLeader { hint },
             Reply::Expired => ProposeError::Expired,
             Reply::Unknown => ProposeError::Unknown,
+            Reply::NoRoom { logged } => ProposeError::NoRoom { logged },
             Reply::ReadAt(index) => {
                 if let Waiter::Read(answer) = waiter {
                     let _ = answer.send(Ok(index));
@@ -243,6 +356,36 @@ impl<M: Machine, D: Disk> Driver<M, D> {
         };
         waiter.refuse(error);
     }
+}
+
+/// Loads the disk and builds the core and the machine from what is there.
+pub(crate) fn restore<M: Machine>(
+    machine: &mut M,
+    stored: Stored,
+    make: impl FnOnce(&Stored) -> Core,
+) -> Result<(Core, u64), Ended> {
+    let mut restored = None;
+    guard(|| {
+        let mut index = 0;
+        if let Some(snapshot) = &stored.snapshot {
+            index = snapshot.index;
+            machine.restore(&snapshot.data).map_err(|error| {
+                Ended::Failed(format!(
+                    "the snapshot at entry {index} cannot be understood: {error}"
+                ))
+            })?;
+        }
+        restored = Some((make(&stored), index));
+        Ok(())
+    })?;
+    restored.ok_or(Ended::Shutdown)
+}
+
+fn is_full(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+    )
 }
 
 /// Runs what must not panic, and says so if it did.

@@ -14,10 +14,11 @@ use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
 use tokio::time::timeout_at;
 
-use crate::core::{Core, MemberId};
+use crate::core::{Compaction, Core};
 use crate::disk::Disk;
-use crate::driver::{Driver, Published, TICK, Work};
-use crate::machine::Machine;
+use crate::driver::{Driver, Published, TICK, Work, restore};
+use crate::log::MemberId;
+use crate::machine::{Blob, BlobId, Machine};
 
 /// How a store is driven.
 #[derive(Debug, Clone, Copy)]
@@ -28,6 +29,10 @@ pub struct Options {
     pub batch: usize,
     /// How often the core hears that time passes.
     pub tick: Duration,
+    /// How much one command may carry, its blobs included.
+    pub command_bytes: usize,
+    /// When the log is replaced by a snapshot.
+    pub compaction: Compaction,
     /// The clock that deadlines are measured by.
     pub clock: fn() -> Instant,
 }
@@ -40,6 +45,8 @@ impl Options {
             queue: QUEUE,
             batch: 256,
             tick: TICK,
+            command_bytes: 8 << 20,
+            compaction: Compaction::default(),
             clock,
         }
     }
@@ -87,7 +94,38 @@ pub enum ProposeError {
     /// The deadline passed before the outcome was known: the command may yet take effect.
     #[error("the outcome of the command is not known yet")]
     Unknown,
+    /// The disk of this manager is full.
+    #[error("the disk of this manager is full: {}", if *logged { "the command may take effect once there is room" } else { "the command was not logged" })]
+    NoRoom {
+        /// Whether the command was logged before: then it may yet take effect.
+        logged: bool,
+    },
+    /// The command is larger than one may be; nothing was logged.
+    #[error("a command of {bytes} bytes is too large: at most {limit} are taken")]
+    TooLarge {
+        /// Its size.
+        bytes: usize,
+        /// The largest there may be.
+        limit: usize,
+    },
     /// The store has ended. The outcome of what it had taken is unknown.
+    #[error("the store has ended: {0}")]
+    Stopped(Ended),
+}
+
+/// Why a blob cannot be had.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum BlobError {
+    /// The deadline passed.
+    #[error("the store was too busy to read in time")]
+    Late,
+    /// The disk does not give it back.
+    #[error("cannot read from the disk of the log: {reason}")]
+    Unreadable {
+        /// What the disk said.
+        reason: String,
+    },
+    /// The store has ended.
     #[error("the store has ended: {0}")]
     Stopped(Ended),
 }
@@ -116,6 +154,7 @@ struct Shared<V> {
     queue: SyncSender<Work>,
     published: Arc<Published<V>>,
     stopping: AtomicBool,
+    command_bytes: usize,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -136,18 +175,29 @@ impl<M: Machine> fmt::Debug for Store<M> {
 }
 
 impl<M: Machine> Store<M> {
-    /// Opens the log on `disk` and applies what it holds to `machine`, a new one. Blocks while it
+    /// Opens the log on `disk` and brings `machine`, a new one, to what it holds. Blocks while it
     /// reads.
     pub fn open(
         member: MemberId,
-        machine: M,
+        mut machine: M,
         mut disk: impl Disk,
         options: Options,
     ) -> io::Result<Self> {
-        let core = Core::new(member, disk.load()?);
+        let stored = disk.load()?;
+        if let Some(identity) = stored.identity
+            && identity.member != member
+        {
+            let owner = identity.member;
+            return Err(io::Error::other(format!(
+                "this is the log of member {owner}, not of {member}"
+            )));
+        }
+        let make = |stored: &_| Core::new(member, stored, options.compaction);
+        let (core, restored) = restore(&mut machine, stored, make)
+            .map_err(|ended| io::Error::other(ended.to_string()))?;
         let published = Arc::new(Published {
             view: ArcSwap::from_pointee(machine.view()),
-            applied: watch::Sender::new(0),
+            applied: watch::Sender::new(restored),
             ended: watch::Sender::new(None),
             room: Arc::new(Semaphore::new(options.queue.get())),
         });
@@ -167,6 +217,7 @@ impl<M: Machine> Store<M> {
                 queue,
                 published,
                 stopping,
+                command_bytes: options.command_bytes,
                 thread,
             }),
         })
@@ -180,16 +231,52 @@ impl<M: Machine> Store<M> {
         command: Bytes,
         deadline: Instant,
     ) -> Result<Applied, ProposeError> {
+        self.propose_with(request_id, command, Vec::new(), deadline)
+            .await
+    }
+
+    /// Commits `command`, and keeps `blobs` on disk with it until the machine
+    /// [releases](Machine::released) them.
+    pub async fn propose_with(
+        &self,
+        request_id: [u8; 16],
+        command: Bytes,
+        blobs: Vec<Blob>,
+        deadline: Instant,
+    ) -> Result<Applied, ProposeError> {
+        let bytes = command.len() + blobs.iter().map(|blob| blob.bytes.len()).sum::<usize>();
+        let limit = self.shared.command_bytes;
+        if bytes > limit {
+            return Err(ProposeError::TooLarge { bytes, limit });
+        }
         let (answer, outcome) = oneshot::channel();
         let permit = self.place(deadline).await?;
         self.send(Work::Propose {
             request_id,
             command,
+            blobs,
             deadline,
             answer,
             permit,
         })?;
         self.answer(outcome, deadline).await
+    }
+
+    /// The blob of this name as this store keeps it; `None` if it keeps none.
+    pub async fn blob(&self, id: BlobId, deadline: Instant) -> Result<Option<Bytes>, BlobError> {
+        let (answer, outcome) = oneshot::channel();
+        let stopped = |_| BlobError::Stopped(self.reason());
+        let room = Arc::clone(&self.shared.published.room);
+        let permit = timeout_at(deadline.into(), room.acquire_owned()).await;
+        let permit = permit.map_err(|_| BlobError::Late)?.map_err(stopped)?;
+        let work = Work::Blob { id, answer, permit };
+        let sent = self.shared.queue.try_send(work);
+        sent.map_err(|_| BlobError::Stopped(self.reason()))?;
+        match timeout_at(deadline.into(), outcome).await {
+            Ok(Ok(blob)) => blob,
+            Ok(Err(_)) => Err(BlobError::Stopped(self.reason())),
+            Err(_) => Err(BlobError::Late),
+        }
     }
 
     /// The index from which on a view shows all that was committed, anywhere, before this call.

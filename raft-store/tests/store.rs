@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use raft_store::{
-    Applied, Disk, Ended, Machine, MemberId, MemoryDisk, Options, ProposeError, Store, Stored,
-    Volatile, WaitError, Write,
+    Applied, BlobId, Compaction, Disk, Ended, Entry, Machine, MemberId, MemoryDisk, Options,
+    Payload, ProposeError, RestoreError, Store, Stored, Volatile, WaitError, Write,
 };
 
 #[expect(clippy::disallowed_methods, reason = "these tests run in real time")]
@@ -33,12 +33,24 @@ impl Machine for Journal {
         let text = String::from_utf8_lossy(command).into_owned();
         assert_ne!(text, "panic", "told to");
         self.0.push(text);
-        assert_eq!(index, self.0.len() as u64, "no gaps");
         Bytes::from(format!("{index}"))
     }
 
     fn view(&self) -> Vec<String> {
         self.0.clone()
+    }
+
+    fn snapshot(view: &Vec<String>) -> Bytes {
+        assert!(!view.contains(&"no snapshot".to_owned()), "told to");
+        Bytes::from(view.join("\n"))
+    }
+
+    fn restore(&mut self, snapshot: &[u8]) -> Result<(), RestoreError> {
+        self.0 = str::from_utf8(snapshot)?
+            .lines()
+            .map(str::to_owned)
+            .collect();
+        Ok(())
     }
 }
 
@@ -54,7 +66,8 @@ impl Disk for Gate {
     }
 
     fn write(&mut self, write: &Write) -> io::Result<()> {
-        if write.entries.is_empty() {
+        let commands = |entry: &Entry| matches!(entry.payload, Payload::Command { .. });
+        if !write.entries.iter().any(commands) {
             return Ok(());
         }
         self.writes.fetch_add(1, Ordering::SeqCst);
@@ -63,6 +76,10 @@ impl Disk for Gate {
             .expect("not poisoned")
             .recv()
             .unwrap_or(Ok(()))
+    }
+
+    fn blob(&mut self, _: BlobId) -> io::Result<Option<Bytes>> {
+        Ok(None)
     }
 }
 
@@ -111,18 +128,14 @@ async fn commands_are_applied_in_order_and_shown_before_the_answer() {
         let applied = store
             .propose([0; 16], number.to_string().into(), soon())
             .await;
-        let outcome = Bytes::from(number.to_string());
-        assert_eq!(
-            applied,
-            Ok(Applied {
-                index: number,
-                outcome
-            })
-        );
+        // The first entry is the leader's own.
+        let index = number + 1;
+        let outcome = Bytes::from(index.to_string());
+        assert_eq!(applied, Ok(Applied { index, outcome }));
         assert_eq!(store.view().len() as u64, number);
-        assert_eq!(store.applied(), number);
+        assert_eq!(store.applied(), index);
     }
-    assert_eq!(store.read_index(soon()).await, Ok(100));
+    assert_eq!(store.read_index(soon()).await, Ok(101));
 }
 
 #[tokio::test]
@@ -140,7 +153,7 @@ async fn proposals_that_wait_together_share_a_write() {
     }
     let_go.send(Ok(())).expect("alive");
     let_go.send(Ok(())).expect("alive");
-    assert_eq!(first.await.expect("joins").expect("applied").index, 1);
+    assert_eq!(first.await.expect("joins").expect("applied").index, 2);
     for proposed in rest {
         proposed.await.expect("joins").expect("applied");
     }
@@ -178,10 +191,10 @@ async fn a_deadline_during_the_write_leaves_the_outcome_unknown() {
     let proposed = propose(&store, "slow", brief).await.expect("joins");
     assert_eq!(proposed, Err(ProposeError::Unknown));
     assert_eq!(writes.load(Ordering::SeqCst), 1);
-    let late = store.at_least(1, now() + Duration::from_millis(5)).await;
-    assert_eq!(late.expect_err("late"), WaitError::Late { index: 1 });
+    let late = store.at_least(2, now() + Duration::from_millis(5)).await;
+    assert_eq!(late.expect_err("late"), WaitError::Late { index: 2 });
     let_go.send(Ok(())).expect("alive");
-    assert_eq!(*store.at_least(1, soon()).await.expect("applied"), ["slow"]);
+    assert_eq!(*store.at_least(2, soon()).await.expect("applied"), ["slow"]);
 }
 
 #[tokio::test]
@@ -196,7 +209,7 @@ async fn a_panic_of_the_machine_is_told_to_all() {
     let ended = store.ended().await;
     let text = ended.to_string();
     assert!(
-        text.contains("panicked on entry 1") && text.contains("told to"),
+        text.contains("panicked on entry 2") && text.contains("told to"),
         "{text}"
     );
     assert_eq!(proposed, Err(ProposeError::Stopped(ended.clone())));
@@ -258,12 +271,13 @@ async fn a_store_goes_on_where_the_last_one_ended() {
     store.shutdown().await;
     let store = open(disk);
     assert_eq!(*store.view(), ["a", "b"]);
-    assert_eq!(store.applied(), 2);
+    // Two commands, and an entry of the leader's own each time.
+    assert_eq!(store.applied(), 4);
     let applied = store
         .propose([0; 16], Bytes::from("c"), soon())
         .await
         .expect("applied");
-    assert_eq!(applied.index, 3);
+    assert_eq!(applied.index, 5);
 }
 
 #[tokio::test]
@@ -275,7 +289,134 @@ async fn a_watcher_sees_the_index_grow() {
         .await
         .expect("applied");
     assert_eq!(
-        *watch.wait_for(|index| *index == 1).await.expect("alive"),
-        1
+        *watch.wait_for(|index| *index == 2).await.expect("alive"),
+        2
     );
+}
+
+fn short_log() -> Options {
+    Options {
+        compaction: Compaction {
+            entries: 4,
+            bytes: 1 << 20,
+        },
+        ..Options::new(now)
+    }
+}
+
+#[tokio::test]
+async fn a_snapshot_stands_for_the_log_before_it() {
+    let mut disk = MemoryDisk::new();
+    let open = |disk: &MemoryDisk| {
+        let journal = Journal::default();
+        Store::open(MemberId([7; 16]), journal, disk.clone(), short_log()).expect("opens")
+    };
+    let store = open(&disk);
+    let mut texts = Vec::new();
+    // Snapshots are made meanwhile, and written as time passes.
+    until_async(async || {
+        let text = texts.len().to_string();
+        store
+            .propose([0; 16], text.clone().into(), soon())
+            .await
+            .expect("applied");
+        texts.push(text);
+        disk.load().expect("loads").snapshot.is_some()
+    })
+    .await;
+    store.shutdown().await;
+    let stored = disk.load().expect("loads");
+    let snapshot = stored.snapshot.expect("made").index;
+    let first = stored.entries.first().map(|entry| entry.index);
+    assert!(first.is_none_or(|first| first == snapshot + 1));
+    let store = open(&disk);
+    assert_eq!(*store.view(), texts);
+}
+
+async fn until_async(mut condition: impl AsyncFnMut() -> bool) {
+    let deadline = soon();
+    while !condition().await {
+        assert!(now() < deadline, "never came true");
+    }
+}
+
+#[tokio::test]
+async fn a_panic_while_a_snapshot_is_made_is_told_to_all() {
+    let journal = Journal::default();
+    let store = Store::open(MemberId([7; 16]), journal, Volatile, short_log()).expect("opens");
+    for _ in 0..4 {
+        let text = Bytes::from("no snapshot");
+        let _ = store.propose([0; 16], text, soon()).await;
+    }
+    let ended = store.ended().await.to_string();
+    assert!(
+        ended.contains("panicked when its snapshot at entry"),
+        "{ended}"
+    );
+}
+
+#[tokio::test]
+async fn a_command_that_is_too_large_is_refused() {
+    let store = open(Volatile);
+    let command = Bytes::from(vec![b'x'; (8 << 20) + 1]);
+    let refused = store.propose([0; 16], command, soon()).await;
+    let error = refused.expect_err("too large").to_string();
+    assert_eq!(
+        error,
+        "a command of 8388609 bytes is too large: at most 8388608 are taken"
+    );
+    assert!(store.view().is_empty());
+}
+
+/// A disk that panics: on its second write, or by what it says is stored.
+struct Broken(Option<Stored>);
+
+impl Disk for Broken {
+    fn load(&mut self) -> io::Result<Stored> {
+        Ok(self.0.clone().unwrap_or_default())
+    }
+
+    fn write(&mut self, write: &Write) -> io::Result<()> {
+        assert!(write.sequence < 2, "a disk that does not work");
+        Ok(())
+    }
+
+    fn blob(&mut self, _: BlobId) -> io::Result<Option<Bytes>> {
+        Ok(None)
+    }
+}
+
+#[tokio::test]
+async fn a_panic_of_the_store_itself_is_told_to_all() {
+    let store = open(Broken(None));
+    let waiting = store.clone();
+    let (proposed, waited) = tokio::join!(
+        store.propose([0; 16], Bytes::from("x"), soon()),
+        waiting.at_least(9, soon())
+    );
+    let ended = store.ended().await;
+    assert_eq!(
+        ended.to_string(),
+        "the store panicked: a disk that does not work"
+    );
+    assert_eq!(proposed, Err(ProposeError::Stopped(ended.clone())));
+    assert_eq!(waited.expect_err("ended"), WaitError::Stopped(ended));
+}
+
+#[test]
+fn a_log_that_contradicts_itself_is_not_opened() {
+    let entry = Entry {
+        index: 5,
+        term: 1,
+        payload: Payload::Empty,
+    };
+    let stored = Stored {
+        entries: vec![entry],
+        ..Stored::default()
+    };
+    let disk = Broken(Some(stored));
+    let journal = Journal::default();
+    let opened = Store::open(MemberId([7; 16]), journal, disk, Options::new(now));
+    let error = opened.expect_err("refused").to_string();
+    assert!(error.contains("a gap in the log"), "{error}");
 }

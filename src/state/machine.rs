@@ -1,7 +1,7 @@
 //! The cluster as the machine of the replicated log.
 
 use bytes::Bytes;
-use raft_store::Machine;
+use raft_store::{Machine, RestoreError};
 
 use super::Cluster;
 use super::envelope::Envelope;
@@ -31,6 +31,15 @@ impl Machine for Cluster {
 
     fn view(&self) -> Self {
         self.clone()
+    }
+
+    fn snapshot(view: &Self) -> Bytes {
+        view.to_snapshot()
+    }
+
+    fn restore(&mut self, snapshot: &[u8]) -> Result<(), RestoreError> {
+        *self = Self::from_snapshot(snapshot)?;
+        Ok(())
     }
 }
 

@@ -19,6 +19,7 @@ mod nodes;
 mod placements;
 mod ports;
 mod refusal;
+mod snapshot;
 #[cfg(test)]
 mod tests;
 mod tombstones;
@@ -27,6 +28,7 @@ use std::sync::Arc;
 
 use imbl::OrdMap;
 use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 
 use crate::model::{
     ClusterId, ContainerId, Name, NameHolder, Network, NetworkId, Node, NodeId, NodeName,
@@ -62,7 +64,7 @@ pub struct Cluster {
     index: Index,
 }
 
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 struct Founding {
     id: ClusterId,
     settings: Settings,

@@ -862,5 +862,25 @@ proptest! {
             prop_assert_eq!(read_outcome(&twins).expect("reads"), outcome);
         }
         prop_assert!(twin == world.cluster);
+        let mut restored = Cluster::new();
+        let snapshot = <Cluster as raft_store::Machine>::snapshot(&world.cluster);
+        let read = raft_store::Machine::restore(&mut restored, &snapshot);
+        prop_assert!(read.is_ok());
+        prop_assert!(restored == world.cluster);
+        prop_assert!(audit(&restored).is_empty());
     }
+}
+
+#[test]
+fn a_snapshot_of_a_newer_binary_is_refused() {
+    let refuse = |text: &str| {
+        let mut cluster = Cluster::new();
+        let refused = raft_store::Machine::restore(&mut cluster, text.as_bytes());
+        refused.expect_err(text).to_string()
+    };
+    assert_eq!(
+        refuse(r#"{"format":2,"shape":"unheard of"}"#),
+        "the snapshot has format 2, this binary knows 1 at most: upgrade this manager"
+    );
+    assert!(refuse("{}").contains("missing field"));
 }

@@ -86,6 +86,25 @@ impl Tombstones {
                 .all(|(end, request)| self.get(*request).is_some_and(|stone| stone.until == *end))
     }
 
+    /// All of them, by request.
+    pub(super) fn all(&self) -> impl Iterator<Item = &Tombstone> {
+        self.by_request.values()
+    }
+
+    /// These, each with the end it has.
+    pub(super) fn restored(stones: Vec<Tombstone>) -> Self {
+        Self {
+            by_end: stones
+                .iter()
+                .map(|stone| (stone.until, stone.request))
+                .collect(),
+            by_request: stones
+                .into_iter()
+                .map(|stone| (stone.request, stone))
+                .collect(),
+        }
+    }
+
     /// Remembers `stone` from `now` on, in place of what was known of the request.
     pub(super) fn add(&mut self, now: Timestamp, mut stone: Tombstone) {
         stone.until = now
