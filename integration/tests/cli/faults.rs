@@ -97,7 +97,8 @@ fn lost(lab: &Lab, break_it: fn(&Host) -> Result<()>, keeps_running: bool) -> Re
     // A wait is open once its headers have come, a log is once it has shown something.
     let mut waiting = Wire::open(&pool.manager.tcp())?;
     waiting.request("POST", &format!("/containers/{name}/wait"), &[], b"")?;
-    ensure!(waiting.head()?.status == 200);
+    let head = waiting.head()?;
+    ensure!(head.status == 200, "{head:?}");
     let following = pool.on_terminal(&format!("logs -f {name}"))?;
     following.expect("begun", SOON)?;
     let begun = Instant::now();
@@ -143,7 +144,7 @@ fn lost(lab: &Lab, break_it: fn(&Host) -> Result<()>, keeps_running: bool) -> Re
         );
         ensure!(pool.node_of(&format!("new-{turn}"))? != host.name());
     }
-    let waited = waiting.rest().context("a wait on the lost node")?;
+    let waited = waiting.body(&head).context("a wait on the lost node")?;
     contains(&String::from_utf8_lossy(&waited), "node host2 lost")?;
     following
         .finish(SOON)
