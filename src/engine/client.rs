@@ -98,6 +98,8 @@ pub struct Client {
     dial: Arc<dyn Dial>,
     pool: hyper_util::client::legacy::Client<Connector, Body>,
     window: AtomicWindow,
+    /// How often all connections were given up.
+    losses: AtomicU32,
 }
 
 impl std::fmt::Debug for Client {
@@ -129,7 +131,19 @@ impl Client {
             dial,
             pool,
             window,
+            losses: AtomicU32::new(0),
         }
+    }
+
+    /// Uses none of the connections again that are idle now: a host that was lost may have forgotten them, and would
+    /// answer the next request on one with a reset.
+    pub fn give_up_connections(&self) {
+        self.losses.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// What pools tell connections by.
+    fn origin(&self) -> String {
+        format!("http://engine{}", self.losses.load(Ordering::Relaxed))
     }
 
     /// The node that this client talks to.
@@ -155,7 +169,7 @@ impl Client {
         target: &str,
         mut request: Request<Body>,
     ) -> Result<Response<Incoming>, Error> {
-        *request.uri_mut() = self.uri("http://engine", &self.versioned(version, target))?;
+        *request.uri_mut() = self.uri(&self.origin(), &self.versioned(version, target))?;
         self.request(request).await
     }
 
@@ -166,7 +180,7 @@ impl Client {
         target: &str,
         mut request: Request<Body>,
     ) -> Result<Response<Incoming>, Error> {
-        *request.uri_mut() = self.uri("http://engine", target)?;
+        *request.uri_mut() = self.uri(&self.origin(), target)?;
         self.request(request).await
     }
 

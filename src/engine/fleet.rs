@@ -256,6 +256,9 @@ async fn probe_until_stopped(
                 }
                 lost
             });
+            if verdict == Verdict::Down {
+                host.client.give_up_connections();
+            }
             report(&host, verdict);
         }
     }
