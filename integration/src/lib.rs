@@ -7,7 +7,7 @@
 //! * [`pool`]: engines behind one manager, and the CLI for it in lines of shell
 //! * [`counter`]: counts the requests that reach an engine
 //! * [`fake_engine`]: fleets of engines that only pretend, for sizes no machine has
-//! * [`bench`]: tables with bounds, and managers over such fleets
+//! * [`mod@bench`]: tables with bounds, and managers over such fleets
 //! * [`registry`]: a real registry beside a lab
 //! * [`http`]: the few requests tests send without a client library
 //! * [`wire`]: HTTP as bytes, for what no client library would send

@@ -43,6 +43,7 @@ impl Pool {
 
     /// Waits until so many nodes are ready, and none is on its way.
     pub fn wait_until_ready(&self, nodes: usize) -> Result<()> {
+        let wanted = nodes.to_string();
         let probe = || {
             let version = http::get(&self.manager.unix(), "/version", START)?.json()?;
             let components = version["Components"]
@@ -51,7 +52,7 @@ impl Pool {
                 .unwrap_or_default();
             let ours = components.iter().find(|part| part["Name"] == "Flotilla");
             let details = &ours.context("no component of ours")?["Details"];
-            Ok(details["ReadyNodes"] == nodes.to_string() && details["Joining"] == "0")
+            Ok(details["ReadyNodes"] == wanted && details["Joining"] == "0")
         };
         wait::until_true(&format!("{nodes} ready nodes"), START, probe)
     }

@@ -3,11 +3,6 @@
 //! What may differ is a closed list (`allowed`), each entry with its reason; one that nothing needs any more fails the
 //! test, as does a difference that no entry allows.
 
-#![expect(
-    clippy::disallowed_methods,
-    reason = "the lab runs real processes in real time"
-)]
-
 mod allowed;
 mod changes;
 mod compare;
