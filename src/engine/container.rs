@@ -187,7 +187,8 @@ pub struct Container {
     pub names: Box<[Box<str>]>,
     /// The ports of its node that it publishes, while it runs.
     pub published: Box<[PublishedPort]>,
-    /// [`label_hash`] of each label, with its value and without, as clients see them.
+    /// [`label_hash`] of each label, with its value and without, as clients see them; the node is not
+    /// among them.
     pub(super) labels: Box<[u64]>,
     /// [`image_hash`] of the image it was made from.
     pub(super) image: u64,
@@ -255,7 +256,7 @@ impl Container {
             details: None,
             names: bare_names(&head),
             published: published(&head),
-            labels: label_hashes(&head, host),
+            labels: label_hashes(&head),
             image: image_hash(&head.image_id),
             status_text: if status.since() == Age::Never {
                 "".into()
@@ -328,12 +329,11 @@ fn published(head: &Head<'_>) -> Box<[PublishedPort]> {
     published.filter_map(read).collect()
 }
 
-fn label_hashes(head: &Head<'_>, host: &HostTag) -> Box<[u64]> {
+fn label_hashes(head: &Head<'_>) -> Box<[u64]> {
     let both = |key: &str, value: &str| [label_hash(key, Some(value)), label_hash(key, None)];
     head.labels
         .iter()
         .filter(|(key, _)| !labels::is_hidden(key) && key != labels::NODE)
         .flat_map(|(key, value)| both(key, value))
-        .chain(both(labels::NODE, host.name.as_str()))
         .collect()
 }

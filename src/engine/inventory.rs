@@ -11,6 +11,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Bound;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
+use api_compat::labels;
+
 use super::container::{Container, image_hash, label_hash};
 use crate::model::{ContainerId, NodeId, PublishedPort, Resources};
 
@@ -226,13 +228,15 @@ impl Inventory {
     /// the odds of a hash: the caller checks each.
     pub fn labelled(&self, key: &str, value: Option<&str>) -> Vec<Arc<Container>> {
         let index = self.read();
-        let Some(ids) = index.labels.get(&label_hash(key, value)) else {
-            return Vec::new();
+        let mut found: Vec<_> = if key == labels::NODE {
+            index.on_nodes_named(value).collect()
+        } else {
+            let ids = index.labels.get(&label_hash(key, value));
+            ids.into_iter()
+                .flatten()
+                .filter_map(|id| index.containers.get(id).cloned())
+                .collect()
         };
-        let mut found: Vec<_> = ids
-            .iter()
-            .filter_map(|id| index.containers.get(id).cloned())
-            .collect();
         found.sort_by_key(|c| order_of(c));
         found
     }
@@ -335,6 +339,20 @@ impl Index {
             totals.drop(&container);
         }
         Some(container)
+    }
+
+    /// What is on the node of this name, or on any: the label that says so would be on every container,
+    /// so it is not kept with the others.
+    fn on_nodes_named(&self, name: Option<&str>) -> impl Iterator<Item = Arc<Container>> {
+        let is_wanted = move |totals: &&NodeTotals| {
+            let mut all = totals.containers.iter();
+            let any = all.find_map(|id| self.containers.get(id));
+            any.is_some_and(|any| name.is_none_or(|name| any.host.name.as_str() == name))
+        };
+        let wanted = self.nodes.values().filter(is_wanted);
+        wanted
+            .flat_map(|totals| &totals.containers)
+            .filter_map(|id| self.containers.get(id).cloned())
     }
 
     fn named(&self, name: &str) -> Vec<Arc<Container>> {

@@ -212,7 +212,7 @@ impl Watcher {
         let history = (opened.engine_nanos, clock::deadline(HISTORY_COMES_FIRST));
         let mut stream = opened.events;
         let mut lines = BytesMut::new();
-        self.sync(&opened.containers).await?;
+        self.sync(opened.containers).await?;
         loop {
             self.launch_inspects();
             let overdue = self
@@ -242,10 +242,10 @@ impl Watcher {
         }
     }
 
-    /// Takes in all containers that the engine has.
-    async fn sync(&mut self, body: &[u8]) -> Result<(), Error> {
+    /// Takes in all containers that the engine has. The list is not kept: it is as large as what is made of it.
+    async fn sync(&mut self, body: Bytes) -> Result<(), Error> {
         let items: Vec<&RawValue> =
-            serde_json::from_slice(body).map_err(|error| self.host.client.garbled(error))?;
+            serde_json::from_slice(&body).map_err(|error| self.host.client.garbled(error))?;
         let mut listed = Vec::with_capacity(items.len());
         let (mut second, mut rank) = (0, 0);
         for item in items {
