@@ -92,11 +92,26 @@ impl ApiWindow {
     }
 }
 
-/// Both clients of one engine over one pool of connections.
+type Pool = hyper_util::client::legacy::Client<Connector, Body>;
+
+/// So much is read at a time of a reply that passes through.
+const STREAM_READ_BYTES: usize = 256 << 10;
+/// So much of one that is read whole. A connection keeps the largest buffer it ever had, and these are
+/// many: a fleet's lists and inspects come over them.
+const CALL_READ_BYTES: usize = 16 << 10;
+/// Connections that nothing passes through are kept so long for the next request.
+const STREAM_IDLE: Duration = Duration::from_secs(60);
+/// Calls come in flurries.
+const CALL_IDLE: Duration = Duration::from_secs(15);
+
+/// Both clients of one engine.
 pub struct Client {
     node: NodeName,
     dial: Arc<dyn Dial>,
-    pool: hyper_util::client::legacy::Client<Connector, Body>,
+    /// For what passes through.
+    streams: Pool,
+    /// For what is read whole.
+    calls: Pool,
     window: AtomicWindow,
     /// How often all connections were given up.
     losses: AtomicU32,
@@ -113,15 +128,20 @@ impl std::fmt::Debug for Client {
 impl Client {
     /// A client that has not connected yet.
     pub fn new(node: NodeName, dial: Arc<dyn Dial>) -> Self {
-        let pool = hyper_util::client::legacy::Client::builder(TokioExecutor::new())
-            .pool_idle_timeout(Duration::from_secs(60))
-            .pool_max_idle_per_host(32)
-            .pool_timer(TokioTimer::new())
-            .http1_preserve_header_case(true)
-            .http1_title_case_headers(true)
-            .build(Connector {
-                dial: Arc::clone(&dial),
-            });
+        let pool = |read_bytes, idle| {
+            hyper_util::client::legacy::Client::builder(TokioExecutor::new())
+                .pool_idle_timeout(idle)
+                .pool_max_idle_per_host(32)
+                .pool_timer(TokioTimer::new())
+                .http1_preserve_header_case(true)
+                .http1_title_case_headers(true)
+                .http1_max_buf_size(read_bytes)
+                .build(Connector {
+                    dial: Arc::clone(&dial),
+                })
+        };
+        let streams = pool(STREAM_READ_BYTES, STREAM_IDLE);
+        let calls = pool(CALL_READ_BYTES, CALL_IDLE);
         let window = AtomicWindow::new(ApiWindow {
             min: ApiVersion::MIN,
             max: OLDEST_ENGINE_API,
@@ -129,7 +149,8 @@ impl Client {
         Self {
             node,
             dial,
-            pool,
+            streams,
+            calls,
             window,
             losses: AtomicU32::new(0),
         }
@@ -170,7 +191,7 @@ impl Client {
         mut request: Request<Body>,
     ) -> Result<Response<Incoming>, Error> {
         *request.uri_mut() = self.uri(&self.origin(), &self.versioned(version, target))?;
-        self.request(request).await
+        self.request(&self.streams, request).await
     }
 
     /// Sends a request without a version: for who an engine is and whether it lives, which it says to
@@ -181,15 +202,56 @@ impl Client {
         mut request: Request<Body>,
     ) -> Result<Response<Incoming>, Error> {
         *request.uri_mut() = self.uri(&self.origin(), target)?;
-        self.request(request).await
+        self.request(&self.streams, request).await
     }
 
-    async fn request(&self, mut request: Request<Body>) -> Result<Response<Incoming>, Error> {
+    /// [`Self::send`] for a body that is long: on a connection of its own, which this very task drives
+    /// until the reply begins. To hand each piece to another task costs more than to send it.
+    pub async fn send_long(
+        &self,
+        version: ApiVersion,
+        target: &str,
+        mut request: Request<Body>,
+    ) -> Result<Response<Incoming>, Error> {
+        *request.uri_mut() = self.uri("", &self.versioned(version, target))?;
         request
             .headers_mut()
             .insert(HOST, HeaderValue::from_static("docker"));
-        self.pool
-            .request(request)
+        let connection = self.dial().await?;
+        let (mut sender, connection) = hyper::client::conn::http1::Builder::new()
+            .preserve_header_case(true)
+            .title_case_headers(true)
+            .max_buf_size(STREAM_READ_BYTES)
+            .handshake(TokioIo::new(connection))
+            .await
+            .map_err(|error| self.unreachable(&error))?;
+        let mut connection = Box::pin(connection);
+        let reply = sender.send_request(request);
+        tokio::pin!(reply);
+        let reply = tokio::select! {
+            biased;
+            reply = &mut reply => {
+                crate::tasks::spawn_stream(tracing::debug_span!("reply"), async move {
+                    // Its error reaches whoever reads the reply.
+                    let _ = connection.await;
+                });
+                reply
+            }
+            // It has ended, and so has the wait for the reply.
+            _ = &mut connection => reply.await,
+        };
+        reply.map_err(|error| self.unreachable(&error))
+    }
+
+    async fn request(
+        &self,
+        pool: &Pool,
+        mut request: Request<Body>,
+    ) -> Result<Response<Incoming>, Error> {
+        request
+            .headers_mut()
+            .insert(HOST, HeaderValue::from_static("docker"));
+        pool.request(request)
             .await
             .map_err(|error| self.unreachable(&error))
     }
@@ -205,7 +267,9 @@ impl Client {
                 .headers_mut()
                 .insert(CONTENT_TYPE, call.content_type.unwrap_or(json));
         }
-        let response = self.send(call.version, &call.target, request).await?;
+        *request.uri_mut() =
+            self.uri(&self.origin(), &self.versioned(call.version, &call.target))?;
+        let response = self.request(&self.calls, request).await?;
         let (parts, body) = response.into_parts();
         let body = Limited::new(body, REPLY_MAX_BYTES)
             .collect()

@@ -209,7 +209,7 @@ impl Host {
         }
     }
 
-    /// Performs a call; see [`Client::call`].
+    /// Performs a call; see `Client::call`.
     pub async fn call(&self, call: EngineCall) -> Result<EngineReply, Error> {
         self.ready()?;
         tokio::select! {
@@ -231,7 +231,7 @@ impl Host {
         })
     }
 
-    /// Sends a request as it stands; see [`Client::send`].
+    /// Sends a request as it stands; see `Client::send`.
     pub async fn send(
         &self,
         version: ApiVersion,
@@ -245,7 +245,21 @@ impl Host {
         }
     }
 
-    /// Sends a request that may be upgraded; see [`Client::send_upgradable`].
+    /// [`Self::send`] for a body that is long; see `Client::send_long`.
+    pub async fn send_long(
+        &self,
+        version: ApiVersion,
+        target: &str,
+        request: Request<Body>,
+    ) -> Result<Response<Incoming>, Error> {
+        self.ready()?;
+        tokio::select! {
+            reply = self.client.send_long(version, target, request) => self.noted(reply),
+            lost = self.lost() => Err(lost),
+        }
+    }
+
+    /// Sends a request that may be upgraded; see `Client::send_upgradable`.
     pub async fn send_upgradable(
         &self,
         version: ApiVersion,

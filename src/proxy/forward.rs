@@ -32,6 +32,9 @@ pub(crate) async fn forward_with_last_words(
     pass(host, target, exchange, Some(last_words.into())).await
 }
 
+/// A request with a longer body is worth a connection of its own.
+const SHORT_BYTES: u64 = 64 << 10;
+
 async fn pass(
     host: &Arc<Host>,
     target: &str,
@@ -43,10 +46,13 @@ async fn pass(
     *request.method_mut() = parts.method;
     *request.headers_mut() = parts.headers;
     strip_hop_by_hop(request.headers_mut());
-    let response = host
-        .send(exchange.version, target, request)
-        .await
-        .map_err(from_engine)?;
+    let length = request.body().size_hint().upper();
+    let response = if length.is_some_and(|bytes| bytes <= SHORT_BYTES) {
+        host.send(exchange.version, target, request).await
+    } else {
+        host.send_long(exchange.version, target, request).await
+    };
+    let response = response.map_err(from_engine)?;
     let (mut parts, body) = response.into_parts();
     strip_hop_by_hop(&mut parts.headers);
     let body = WhileUp::new(body, host, last_words);

@@ -16,6 +16,7 @@ use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::watch;
 
 use super::Proxy;
+use super::eager::Eager;
 use super::exchange::Peer;
 use super::raw_hijack;
 use super::rewound::Rewound;
@@ -186,7 +187,7 @@ async fn serve_connection(
         .with_upgrades();
     tokio::pin!(serving);
     let result = tokio::select! {
-        result = serving.as_mut() => result,
+        result = Eager::new(serving.as_mut()) => result,
         () = stopping.wait() => {
             // What is under way is finished; the next request on this connection is not taken.
             serving.as_mut().graceful_shutdown();

@@ -7,6 +7,7 @@
 
 mod build;
 mod containers;
+mod eager;
 mod elsewhere;
 mod events;
 mod exchange;
