@@ -616,7 +616,15 @@ impl Watcher {
         let known = before
             .map(|before| before.created_nanos)
             .filter(|at| within.contains(at));
-        container.created_nanos = known.or(told_created).unwrap_or(container.created_nanos);
+        // The list may overtake the event. What is seen for the first time while nothing is missed was made just now.
+        let just_now = || i64::try_from(clock::now().as_nanosecond()).unwrap_or(i64::MAX);
+        let first_seen = (continuous && before.is_none())
+            .then(|| just_now().saturating_add(self.clock_ahead_nanos))
+            .map(|at| at.clamp(*within.start(), *within.end()));
+        container.created_nanos = known
+            .or(told_created)
+            .or(first_seen)
+            .unwrap_or(container.created_nanos);
         let was = before
             .filter(|_| continuous)
             .map(|b| b.since)
