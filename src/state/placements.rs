@@ -233,9 +233,9 @@ impl Cluster {
     pub(super) fn reclaim(&mut self, request: RequestId, running: bool) -> Result<Change, Refusal> {
         let placement = self.expect_placement(request)?;
         if !placement.claiming {
-            // What runs takes what it takes.
+            self.ports_are_free(placement.node, request, placement.ports.iter())?;
+            // What runs takes the room it takes.
             if !running {
-                self.ports_are_free(placement.node, request, placement.ports.iter())?;
                 self.has_room(placement.node, placement.claim)?;
             }
         }
