@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use http::Request;
-use tokio::sync::{Notify, mpsc, watch};
+use tokio::sync::{Notify, Semaphore, mpsc, watch};
 
 use super::client::{Client, empty};
 use super::container::HostTag;
@@ -33,6 +33,9 @@ const AFTER_SILENCE: Duration = Duration::from_millis(200);
 const CONTACT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Requests to one watcher that wait to be taken, and changes under way on its node.
 const COMMANDS_WAITING: usize = 4096;
+/// So many inspects of all engines are under way at a time: a fleet that has just been found must not
+/// keep the manager from hearing its probes.
+const INSPECTS_AT_ONCE: usize = 64;
 /// Observations that the leader has not taken yet.
 const OBSERVATIONS_WAITING: usize = 4096;
 
@@ -49,6 +52,8 @@ pub struct Fleet {
     /// All their events.
     pub ring: Arc<Ring>,
     observations: mpsc::Sender<Observation>,
+    /// Who may inspect a container now.
+    inspects: Arc<Semaphore>,
     node_timeout: Duration,
     tasks: Tasks,
 }
@@ -65,6 +70,7 @@ impl Fleet {
             inventory: Arc::new(Inventory::new()),
             ring: Arc::new(Ring::new()),
             observations,
+            inspects: Arc::new(Semaphore::new(INSPECTS_AT_ONCE)),
             node_timeout,
             tasks,
         };
@@ -179,6 +185,7 @@ impl Fleet {
             Arc::clone(&self.ring),
             self.observations.clone(),
             receiver,
+            Arc::clone(&self.inspects),
             self.tasks.stopping(),
         );
         let node = host.tag.name.clone();

@@ -21,7 +21,7 @@ use http::Request;
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use serde_json::value::RawValue;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
 use super::call::EngineCall;
 use super::client::empty;
@@ -41,7 +41,7 @@ use crate::tasks::Stopping;
 /// A line of an event stream may not be longer.
 const EVENT_MAX_BYTES: usize = 4 << 20;
 /// So many inspects fill in what list items leave out, at a time.
-const INSPECTS_AT_ONCE: usize = 4;
+const INSPECTS_AT_ONCE: usize = 2;
 /// Past events are replayed at once when a stream is opened.
 const HISTORY_COMES_FIRST: Duration = Duration::from_secs(5);
 /// A change that was told early shows in the lists by then.
@@ -115,6 +115,8 @@ pub(super) struct Watcher {
     blind: Vec<oneshot::Sender<()>>,
     inspects: VecDeque<ContainerId>,
     inspecting: usize,
+    /// All watchers take turns.
+    inspect_turns: Arc<Semaphore>,
     /// The engine's time of the last event, for resuming.
     last_event: Option<i64>,
     /// What was seen in the last second before [`Self::last_event`], so that resuming repeats nothing.
@@ -130,6 +132,7 @@ impl Watcher {
         ring: Arc<Ring>,
         observations: mpsc::Sender<Observation>,
         commands: mpsc::Receiver<Command>,
+        inspect_turns: Arc<Semaphore>,
         stopping: Stopping,
     ) -> Self {
         Self {
@@ -146,6 +149,7 @@ impl Watcher {
             blind: Vec::new(),
             inspects: VecDeque::new(),
             inspecting: 0,
+            inspect_turns,
             last_event: None,
             recent: VecDeque::new(),
             clock_ahead_nanos: 0,
@@ -528,8 +532,10 @@ impl Watcher {
             && let Some(id) = self.inspects.pop_front()
         {
             self.inspecting += 1;
-            let host = Arc::clone(&self.host);
+            let (host, turns) = (Arc::clone(&self.host), Arc::clone(&self.inspect_turns));
             self.flights.push(Box::pin(async move {
+                // Turns do not end: nobody closes the semaphore.
+                let _turn = turns.acquire().await;
                 Landed::Inspected(id, inspect(&host, id).await)
             }));
         }
@@ -724,19 +730,17 @@ async fn open(host: Arc<Host>, last_event: Option<i64>) -> Result<Opened, Error>
     let engine_nanos = facts.system_time.as_nanosecond();
     host.facts.store(Arc::new(facts));
     let events = in_time(&host, follow(&host, last_event)).await?;
+    // One after the other, over one connection: a fleet that has just been found is read all at once.
     let all = EngineCall::get("/containers/json?all=1");
-    let (containers, images, networks, volumes) = tokio::join!(
-        in_time(&host, host.client.ask(all)),
-        read_list(&host, ListKind::Images),
-        read_list(&host, ListKind::Networks),
-        read_list(&host, ListKind::Volumes),
-    );
-    images.and(networks).and(volumes)?;
+    let containers = in_time(&host, host.client.ask(all)).await?;
+    for kind in [ListKind::Images, ListKind::Networks, ListKind::Volumes] {
+        read_list(&host, kind).await?;
+    }
     Ok(Opened {
         engine_nanos: i64::try_from(engine_nanos).unwrap_or(i64::MAX),
         clock_ahead_nanos: i64::try_from(engine_nanos - middle).unwrap_or(0),
         events,
-        containers: containers?.body,
+        containers: containers.body,
     })
 }
 

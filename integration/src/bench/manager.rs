@@ -45,7 +45,9 @@ impl Managed {
             .zip(fleet.endpoints())
             .map(|(engine, endpoint)| format!("{}={endpoint}", engine.name()))
             .collect();
-        let manager = Flotilla::start(&engines, &["--log", "warn"])?;
+        // A busy machine must not make it look as if engines were lost.
+        let calm = ["--log", "warn", "--node-timeout", "60s"];
+        let manager = Flotilla::start(&engines, &calm)?;
         let managed = Self { manager, fleet };
         let all = (spec.engines * spec.containers) as u64;
         let mut client = managed.client()?;
