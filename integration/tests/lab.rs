@@ -381,6 +381,10 @@ fn nothing_left(_: &Lab) -> Result<()> {
         "sleep",
         "600",
     ])?;
+    // What is frozen cannot be killed, yet it must go.
+    lab.host(0)
+        .docker(&["run", "-d", "--name=paused", "busybox", "sleep", "600"])?;
+    lab.host(0).docker(&["pause", "paused"])?;
     ensure!(!lab.remains().is_empty(), "a running lab is not seen");
     lab.host(1).hang()?;
     lab.end()?;

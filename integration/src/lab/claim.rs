@@ -70,6 +70,11 @@ impl Claim {
         group(self.number)
     }
 
+    /// Lets go on what is frozen on a host: see [`thaw`].
+    pub(super) fn thaw(&self, host: &str) {
+        thaw(&format!("{}/{host}", self.group()));
+    }
+
     /// Remembers a process, for whoever must clean up after a dead owner.
     pub(super) fn remember(&self, process: Process) -> Result<()> {
         let path = self.folder.join("processes");
@@ -162,6 +167,7 @@ fn remove(number: u8, folder: &Path, kept: Option<&Path>) -> Result<()> {
             QUICK,
         ));
     }
+    thaw(&group(number));
     remove_groups(&group(number))?;
     if let Some(kept) = kept {
         fs::create_dir_all(kept.parent().unwrap_or(kept))
@@ -173,19 +179,45 @@ fn remove(number: u8, folder: &Path, kept: Option<&Path>) -> Result<()> {
         .with_context(|| format!("cannot remove {}", folder.display()))
 }
 
-/// Control groups outlive their processes; version 1 has one tree per controller, version 2 has one in all.
-fn remove_groups(name: &str) -> Result<()> {
+/// Lets paused containers go on, if only to their end: what version 1 has frozen cannot even be killed, and keeps its
+/// namespaces and its group alive.
+fn thaw(name: &str) {
+    for tree in trees(name) {
+        thaw_group(&tree);
+    }
+}
+
+fn thaw_group(group: &Path) {
+    for (file, word) in [("freezer.state", "THAWED"), ("cgroup.freeze", "0")] {
+        let file = group.join(file);
+        if file.exists() {
+            // A group that is gone meanwhile is as good.
+            drop(fs::write(file, word));
+        }
+    }
+    let entries = fs::read_dir(group).into_iter().flatten().flatten();
+    for entry in entries.filter(|entry| entry.path().is_dir()) {
+        thaw_group(&entry.path());
+    }
+}
+
+/// The groups of this name: version 1 has one tree per controller, version 2 has one in all.
+fn trees(name: &str) -> Vec<PathBuf> {
     let base = Path::new("/sys/fs/cgroup");
-    let mut trees = vec![base.join(name)];
-    trees.extend(
-        fs::read_dir(base)
-            .into_iter()
-            .flatten()
-            .flatten()
-            .map(|entry| entry.path().join(name)),
-    );
-    for tree in trees.iter().filter(|tree| tree.is_dir()) {
-        retry(|| remove_group(tree))
+    let controllers = fs::read_dir(base).into_iter().flatten().flatten();
+    let controllers = controllers.map(|entry| entry.path());
+    let mut trees: Vec<_> = std::iter::once(base.to_owned())
+        .chain(controllers)
+        .map(|tree| tree.join(name))
+        .collect();
+    trees.retain(|tree| tree.is_dir());
+    trees
+}
+
+/// Control groups outlive their processes.
+fn remove_groups(name: &str) -> Result<()> {
+    for tree in trees(name) {
+        retry(|| remove_group(&tree))
             .with_context(|| format!("cannot remove the group {}", tree.display()))?;
     }
     Ok(())

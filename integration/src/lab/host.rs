@@ -272,6 +272,7 @@ impl Host {
         let cut = self.cable("down");
         // An ending process is what is wanted.
         drop(running.first.signal(Signal::KILL));
+        self.claim.thaw(&self.name);
         running
             .outer
             .wait()
@@ -285,6 +286,7 @@ impl Host {
     pub(super) fn end(&self) {
         if let Some(mut running) = self.power().take() {
             drop(running.first.signal(Signal::KILL));
+            self.claim.thaw(&self.name);
             drop(running.outer.kill());
             drop(running.outer.wait());
         }
