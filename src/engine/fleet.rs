@@ -27,6 +27,8 @@ use crate::tasks::Tasks;
 
 /// How often an engine is probed, and how long one probe may take.
 const PROBE_EVERY: Duration = Duration::from_secs(1);
+/// However large the pool, an engine is probed this many times less often at most.
+const PROBE_SELDOM: u32 = 5;
 /// How soon an engine that did not answer is probed again.
 const AFTER_SILENCE: Duration = Duration::from_millis(200);
 /// The first contact with an engine may take so long.
@@ -45,6 +47,8 @@ pub struct Fleet {
     hosts: ArcSwap<BTreeMap<NodeId, Arc<Host>>>,
     /// The nodes that are down: nearly always none, so that lists need not ask each.
     lost: Arc<ArcSwap<BTreeMap<NodeId, Arc<Host>>>>,
+    /// How many nodes there are.
+    size: watch::Sender<usize>,
     /// Endpoints that have not answered yet, and why.
     joining: Mutex<BTreeMap<Endpoint, String>>,
     /// All their containers.
@@ -66,6 +70,7 @@ impl Fleet {
         let fleet = Self {
             hosts: ArcSwap::default(),
             lost: Arc::default(),
+            size: watch::Sender::new(0),
             joining: Mutex::default(),
             inventory: Arc::new(Inventory::new()),
             ring: Arc::new(Ring::new()),
@@ -197,6 +202,7 @@ impl Fleet {
                 Arc::clone(&host),
                 probe,
                 Arc::clone(&self.lost),
+                self.size.subscribe(),
                 self.node_timeout,
                 self.tasks.stopping(),
             ),
@@ -206,6 +212,7 @@ impl Fleet {
             hosts.insert(host.tag.id, Arc::clone(&host));
             hosts
         });
+        self.size.send_replace(self.hosts.load().len());
         host
     }
 
@@ -219,11 +226,19 @@ impl Fleet {
     }
 }
 
+/// Between two probes of an engine that answers. Large pools probe less often: an engine that is killed or
+/// stopped breaks its event stream off, which is a hint to probe at once.
+fn probe_pause(nodes: usize) -> Duration {
+    let times = u32::try_from(nodes / 200).unwrap_or(u32::MAX);
+    PROBE_EVERY * times.clamp(1, PROBE_SELDOM)
+}
+
 /// Probes one engine on a connection of its own, and says what is thought of it.
 async fn probe_until_stopped(
     host: Arc<Host>,
     probe: Client,
     lost: Arc<ArcSwap<BTreeMap<NodeId, Arc<Host>>>>,
+    nodes: watch::Receiver<usize>,
     timeout: Duration,
     mut stopping: crate::tasks::Stopping,
 ) {
@@ -237,7 +252,7 @@ async fn probe_until_stopped(
         }
         let (signal, reason) = ping(&probe).await;
         pause = match signal {
-            Signal::Answered => PROBE_EVERY,
+            Signal::Answered => probe_pause(*nodes.borrow()),
             Signal::Refused => REFUSALS_APART,
             // It has waited already.
             Signal::Missed => AFTER_SILENCE,
