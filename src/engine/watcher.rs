@@ -766,11 +766,11 @@ fn is_told_early(action: &str) -> bool {
     matches!(action, "pause" | "unpause" | "connect" | "disconnect")
 }
 
-/// Whether an action shows in a container's list item. `kill` does not: the `die` after it does.
+/// Whether an action shows in a container's list item. `kill` and `stop` do not: the `die` beside them does.
 fn changes_list_item(action: &str) -> bool {
     matches!(
         action,
-        "create" | "start" | "die" | "stop" | "restart" | "pause" | "unpause" | "rename" | "update"
+        "create" | "start" | "die" | "restart" | "pause" | "unpause" | "rename" | "update"
     ) || action.starts_with("health_status")
 }
 

@@ -46,7 +46,8 @@ pub(super) async fn change(proxy: &Proxy, exchange: Exchange) -> Outcome {
         Operation::ContainerRename => rename(proxy, exchange, host, container).await,
         Operation::ContainerUpdate => update(proxy, exchange, host, container).await,
         Operation::ContainerStart => start(proxy, exchange, host, container, "start").await,
-        Operation::ContainerStop => settle(proxy, exchange, host, container, Some("stop")).await,
+        // The event `stop` may come before `die`, and it is `die` that changes the container.
+        Operation::ContainerStop => settle(proxy, exchange, host, container, Some("die")).await,
         Operation::ContainerRestart => start(proxy, exchange, host, container, "restart").await,
         Operation::ContainerPause => settle(proxy, exchange, host, container, Some("pause")).await,
         Operation::ContainerUnpause => {
