@@ -750,7 +750,7 @@ pub(crate) fn streams_agree(lab: &Lab) -> Result<()> {
                 let exec = exec(&side, &engine, state)?;
                 let line = line.replace("{c}", side.name).replace("{exec}", &exec);
                 let asked = Asked::parse(&line, None);
-                let answer = exchange(&side, &asked, headers)
+                let answer = exchange(&side, state, &asked, headers)
                     .with_context(|| format!("{} {} {headers:?}", side.endpoint, asked.path))?;
                 answers.push(in_common_words(answer, &side));
                 clean(&engine, name)?;
@@ -814,7 +814,12 @@ fn exec(side: &Side<'_>, engine: &str, state: &str) -> Result<String> {
 }
 
 /// Asks, sends a line if a stream has begun, ends the input, and reads all that comes.
-fn exchange(side: &Side<'_>, asked: &Asked, headers: &[(&str, &str)]) -> Result<Answer> {
+fn exchange(
+    side: &Side<'_>,
+    state: &str,
+    asked: &Asked,
+    headers: &[(&str, &str)],
+) -> Result<Answer> {
     let mut wire = Wire::open(&side.endpoint)?;
     let headers = [headers, &[("Content-Type", "application/json")]].concat();
     wire.request(
@@ -828,12 +833,10 @@ fn exchange(side: &Side<'_>, asked: &Asked, headers: &[(&str, &str)]) -> Result<
         head.status == 101 || head.status == 200 && head.header("content-length").is_none();
     if is_stream {
         wire.send(b"a line\n")?;
-        if asked.path.contains("attach")
-            && asked.path.contains("stdin")
-            && !asked.path.contains("stderr")
-        {
-            // On a terminal input never ends, so the first answer has to do.
-            wire.until(b"a line")?;
+        if state == "terminal" {
+            // The terminal's echo, then what `cat` says; neither ends by itself, and the end of our input cuts it off.
+            head.body = wire.until(b"a line\r\na line\r\n")?;
+            return Ok(head);
         }
     }
     wire.end()?;
