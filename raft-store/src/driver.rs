@@ -1,9 +1,10 @@
-//! The thread that carries out what the core decides: disk, machine, answers.
+//! Carries out what the core decides: disk, machine, answers; on a thread, or step by step.
 //!
 //! **Invariant**: however it ends, everybody who waits is told why.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
+use std::ops::ControlFlow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError, sync_channel};
@@ -11,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot, watch};
 
 use crate::core::{Committed, Core, Input, Now, Output, Proposal, Reply, Ticket};
 use crate::disk::Disk;
@@ -19,7 +20,7 @@ use crate::log::{BlobChange, Payload, Stored, Write};
 use crate::machine::{Blob, BlobId, Machine};
 use crate::store::{Applied, BlobError, Ended, Options, ProposeError};
 
-/// What handles ask of the thread. The permit is the place in the queue; it is given back when the
+/// What handles ask of the driver. The permit is the place in the queue; it is given back when the
 /// work is taken out.
 pub(crate) enum Work {
     Propose {
@@ -42,12 +43,14 @@ pub(crate) enum Work {
     Stop,
 }
 
-/// What the thread shows to the handles.
+/// What the driver shows to the handles.
 pub(crate) struct Published<V> {
     pub(crate) view: ArcSwap<V>,
     pub(crate) applied: watch::Sender<u64>,
     pub(crate) ended: watch::Sender<Option<Ended>>,
     pub(crate) room: Arc<Semaphore>,
+    /// Notified of each work that is put into the queue: a thread waits on the queue itself, a stepper here.
+    pub(crate) asked: Notify,
 }
 
 enum Waiter {
@@ -65,6 +68,15 @@ impl Waiter {
     }
 }
 
+/// Where snapshots are made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Snapshots {
+    /// On a thread of their own, while the store goes on.
+    OnAThread,
+    /// At once, between two steps.
+    Inline,
+}
+
 pub(crate) struct Driver<M: Machine, D> {
     core: Core,
     machine: M,
@@ -76,9 +88,11 @@ pub(crate) struct Driver<M: Machine, D> {
     blobs: Vec<BlobChange>,
     /// Whether the last write found no room.
     stalled: bool,
-    /// A snapshot being made on a thread of its own.
+    /// A snapshot being made.
     snapshot: Option<(u64, Receiver<Bytes>)>,
+    snapshots: Snapshots,
     start: Instant,
+    next_tick: Now,
     options: Options,
 }
 
@@ -89,6 +103,7 @@ impl<M: Machine, D: Disk> Driver<M, D> {
         disk: D,
         published: Arc<Published<M::View>>,
         options: Options,
+        snapshots: Snapshots,
     ) -> Self {
         let start = (options.clock)();
         Self {
@@ -101,7 +116,9 @@ impl<M: Machine, D: Disk> Driver<M, D> {
             blobs: Vec::new(),
             stalled: false,
             snapshot: None,
+            snapshots,
             start,
+            next_tick: options.tick,
             options,
         }
     }
@@ -121,6 +138,11 @@ impl<M: Machine, D: Disk> Driver<M, D> {
     /// Serves until it is told to stop, has no handles left, or cannot go on.
     pub(crate) fn run(mut self, queue: &Receiver<Work>) {
         let ended = guard(|| self.serve(queue)).err().unwrap_or(Ended::Shutdown);
+        self.end(ended);
+    }
+
+    /// Tells everybody that it has ended, and why.
+    pub(crate) fn end(self, ended: Ended) {
         if let Ended::Failed(reason) = &ended {
             tracing::error!(reason, "the store ended");
         }
@@ -141,70 +163,91 @@ impl<M: Machine, D: Disk> Driver<M, D> {
     }
 
     fn serve(&mut self, queue: &Receiver<Work>) -> Result<(), Ended> {
-        let mut next_tick = self.now() + self.options.tick;
         loop {
-            self.take_snapshot()?;
-            let patience = next_tick.saturating_sub(self.now());
+            let patience = self.until_next_tick();
             let first = match queue.recv_timeout(patience) {
                 Ok(work) => Some(work),
                 Err(RecvTimeoutError::Timeout) => None,
                 Err(RecvTimeoutError::Disconnected) => return Ok(()),
             };
-            let mut proposals = Vec::new();
-            let mut stop = false;
             let more = std::iter::from_fn(|| queue.try_recv().ok());
-            for work in first
-                .into_iter()
-                .chain(more)
-                .take(self.options.batch.max(1))
-            {
-                match work {
-                    Work::Propose {
+            if self.turn(first.into_iter().chain(more))?.is_break() {
+                return Ok(());
+            }
+        }
+    }
+
+    /// How long nothing has to be done if nothing is asked.
+    pub(crate) fn until_next_tick(&self) -> Duration {
+        self.next_tick.saturating_sub(self.now())
+    }
+
+    /// One turn of a [`Stepper`](crate::Stepper): what is in the queue, with panics caught.
+    pub(crate) fn guarded_turn(
+        &mut self,
+        queue: &Receiver<Work>,
+    ) -> Result<ControlFlow<()>, Ended> {
+        let mut flow = ControlFlow::Continue(());
+        guard(|| {
+            flow = self.turn(std::iter::from_fn(|| queue.try_recv().ok()))?;
+            Ok(())
+        })?;
+        Ok(flow)
+    }
+
+    /// Does what is asked, one batch at most, and what the time demands. Breaks when it was told to stop.
+    fn turn(&mut self, asked: impl Iterator<Item = Work>) -> Result<ControlFlow<()>, Ended> {
+        self.take_snapshot()?;
+        let mut proposals = Vec::new();
+        let mut stop = false;
+        for work in asked.take(self.options.batch.max(1)) {
+            match work {
+                Work::Propose {
+                    request_id,
+                    command,
+                    blobs,
+                    deadline,
+                    answer,
+                    permit,
+                } => {
+                    drop(permit);
+                    let ticket = self.wait(Waiter::Propose(answer));
+                    let deadline = deadline.saturating_duration_since(self.start);
+                    proposals.push(Proposal {
+                        ticket,
                         request_id,
                         command,
                         blobs,
                         deadline,
-                        answer,
-                        permit,
-                    } => {
-                        drop(permit);
-                        let ticket = self.wait(Waiter::Propose(answer));
-                        let deadline = deadline.saturating_duration_since(self.start);
-                        proposals.push(Proposal {
-                            ticket,
-                            request_id,
-                            command,
-                            blobs,
-                            deadline,
-                        });
-                    }
-                    Work::Read { answer, permit } => {
-                        drop(permit);
-                        let ticket = self.wait(Waiter::Read(answer));
-                        self.step(Input::Read(ticket))?;
-                    }
-                    Work::Blob { id, answer, permit } => {
-                        drop(permit);
-                        let _ = answer.send(self.blob(id));
-                    }
-                    Work::Stop => {
-                        stop = true;
-                        break;
-                    }
+                    });
+                }
+                Work::Read { answer, permit } => {
+                    drop(permit);
+                    let ticket = self.wait(Waiter::Read(answer));
+                    self.step(Input::Read(ticket))?;
+                }
+                Work::Blob { id, answer, permit } => {
+                    drop(permit);
+                    let _ = answer.send(self.blob(id));
+                }
+                Work::Stop => {
+                    stop = true;
+                    break;
                 }
             }
-            if !proposals.is_empty() {
-                self.step(Input::Propose(proposals))?;
-            }
-            if stop {
-                return Ok(());
-            }
-            let now = self.now();
-            if now >= next_tick {
-                self.step(Input::Tick)?;
-                next_tick = now + self.options.tick;
-            }
         }
+        if !proposals.is_empty() {
+            self.step(Input::Propose(proposals))?;
+        }
+        if stop {
+            return Ok(ControlFlow::Break(()));
+        }
+        let now = self.now();
+        if now >= self.next_tick {
+            self.step(Input::Tick)?;
+            self.next_tick = now + self.options.tick;
+        }
+        Ok(ControlFlow::Continue(()))
     }
 
     fn wait(&mut self, waiter: Waiter) -> Ticket {
@@ -310,13 +353,19 @@ impl<M: Machine, D: Disk> Driver<M, D> {
     fn begin_snapshot(&mut self, index: u64) -> Result<(), Ended> {
         let view = self.published.view.load_full();
         let (done, snapshot) = sync_channel(1);
-        std::thread::Builder::new()
-            .name("raft-store-snapshot".to_owned())
-            .spawn(move || {
-                // If the store has ended meanwhile, nobody needs it.
-                let _ = done.send(M::snapshot(&view));
-            })
-            .map_err(|error| Ended::Failed(format!("cannot start a thread: {error}")))?;
+        let make = move || {
+            // If the store has ended meanwhile, nobody needs it.
+            let _ = done.send(M::snapshot(&view));
+        };
+        match self.snapshots {
+            Snapshots::Inline => make(),
+            Snapshots::OnAThread => {
+                std::thread::Builder::new()
+                    .name("raft-store-snapshot".to_owned())
+                    .spawn(make)
+                    .map_err(|error| Ended::Failed(format!("cannot start a thread: {error}")))?;
+            }
+        }
         self.snapshot = Some((index, snapshot));
         Ok(())
     }

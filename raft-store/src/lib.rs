@@ -1,7 +1,7 @@
 //! A replicated log for any deterministic machine; it knows no Docker.
 //!
-//! [`Core`] decides, as a pure step machine around raft; [`Store`] drives it on a thread of its own,
-//! with a [`Disk`] for what must last and a [`Machine`] for what the log means. [`DurableDisk`] is the
+//! [`Core`] decides, as a pure step machine around raft; [`Store`] drives it on a thread of its own, or
+//! a [`Stepper`] does so step by step, with a [`Disk`] for what must last and a [`Machine`] for what the log means. [`DurableDisk`] is the
 //! disk to trust. There is one member today; the shapes are those of several.
 //!
 //! **Invariant**: nothing is answered before it is persisted and applied; no queue is unbounded; no
@@ -16,6 +16,7 @@ mod log;
 mod machine;
 mod sealed;
 pub mod sim;
+mod stepper;
 mod store;
 
 pub use crate::core::{
@@ -29,4 +30,5 @@ pub use crate::log::{
 };
 pub use crate::machine::{Blob, BlobId, Machine, RestoreError};
 pub use crate::sealed::Bytewise;
+pub use crate::stepper::Stepper;
 pub use crate::store::{Applied, BlobError, Ended, Options, ProposeError, Store, WaitError};

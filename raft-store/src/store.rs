@@ -4,21 +4,22 @@ use std::fmt;
 use std::io;
 use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot, watch};
 use tokio::time::timeout_at;
 
 use crate::core::{Compaction, Core};
 use crate::disk::Disk;
-use crate::driver::{Driver, Published, TICK, Work, restore};
+use crate::driver::{Driver, Published, Snapshots, TICK, Work, restore};
 use crate::log::MemberId;
 use crate::machine::{Blob, BlobId, Machine};
+use crate::stepper::Stepper;
 
 /// How a store is driven.
 #[derive(Debug, Clone, Copy)]
@@ -158,6 +159,72 @@ struct Shared<V> {
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
+impl<V: Send + Sync + 'static> Shared<V> {
+    /// Reads the log and applies it; what is left to do is to drive it.
+    fn prepare<M: Machine<View = V>, D: Disk>(
+        member: MemberId,
+        mut machine: M,
+        mut disk: D,
+        options: Options,
+        snapshots: Snapshots,
+    ) -> io::Result<(Self, Driver<M, D>, Receiver<Work>)> {
+        let stored = disk.load()?;
+        if let Some(identity) = stored.identity
+            && identity.member != member
+        {
+            let owner = identity.member;
+            return Err(io::Error::other(format!(
+                "this is the log of member {owner}, not of {member}"
+            )));
+        }
+        let make = |stored: &_| Core::new(member, stored, options.compaction);
+        let (core, restored) = restore(&mut machine, stored, make)
+            .map_err(|ended| io::Error::other(ended.to_string()))?;
+        let published = Arc::new(Published {
+            view: ArcSwap::from_pointee(machine.view()),
+            applied: watch::Sender::new(restored),
+            ended: watch::Sender::new(None),
+            room: Arc::new(Semaphore::new(options.queue.get())),
+            asked: Notify::new(),
+        });
+        let mut driver = Driver::new(
+            core,
+            machine,
+            disk,
+            Arc::clone(&published),
+            options,
+            snapshots,
+        );
+        driver
+            .recover()
+            .map_err(|ended| io::Error::other(ended.to_string()))?;
+        // One place more than there are permits: the request to stop needs none.
+        let (queue, work) = sync_channel(options.queue.get() + 1);
+        let shared = Self {
+            queue,
+            published,
+            stopping: AtomicBool::new(false),
+            command_bytes: options.command_bytes,
+            thread: Mutex::default(),
+        };
+        Ok((shared, driver, work))
+    }
+
+    fn ask(&self, work: Work) -> Result<(), TrySendError<Work>> {
+        self.queue.try_send(work)?;
+        self.published.asked.notify_one();
+        Ok(())
+    }
+}
+
+/// The last handle is gone: a stepper has to hear of it, as a thread does.
+impl<V> Drop for Shared<V> {
+    fn drop(&mut self) {
+        let _ = self.queue.try_send(Work::Stop);
+        self.published.asked.notify_one();
+    }
+}
+
 impl<M: Machine> Clone for Store<M> {
     fn clone(&self) -> Self {
         Self {
@@ -179,48 +246,33 @@ impl<M: Machine> Store<M> {
     /// reads.
     pub fn open(
         member: MemberId,
-        mut machine: M,
-        mut disk: impl Disk,
+        machine: M,
+        disk: impl Disk,
         options: Options,
     ) -> io::Result<Self> {
-        let stored = disk.load()?;
-        if let Some(identity) = stored.identity
-            && identity.member != member
-        {
-            let owner = identity.member;
-            return Err(io::Error::other(format!(
-                "this is the log of member {owner}, not of {member}"
-            )));
-        }
-        let make = |stored: &_| Core::new(member, stored, options.compaction);
-        let (core, restored) = restore(&mut machine, stored, make)
-            .map_err(|ended| io::Error::other(ended.to_string()))?;
-        let published = Arc::new(Published {
-            view: ArcSwap::from_pointee(machine.view()),
-            applied: watch::Sender::new(restored),
-            ended: watch::Sender::new(None),
-            room: Arc::new(Semaphore::new(options.queue.get())),
-        });
-        let mut driver = Driver::new(core, machine, disk, Arc::clone(&published), options);
-        driver
-            .recover()
-            .map_err(|ended| io::Error::other(ended.to_string()))?;
-        // One place more than there are permits: the request to stop needs none.
-        let (queue, work) = sync_channel(options.queue.get() + 1);
+        let (shared, driver, work) =
+            Shared::prepare(member, machine, disk, options, Snapshots::OnAThread)?;
         let thread = std::thread::Builder::new()
             .name("raft-store".to_owned())
             .spawn(move || driver.run(&work))?;
-        let thread = Mutex::new(Some(thread));
-        let stopping = AtomicBool::new(false);
-        Ok(Self {
-            shared: Arc::new(Shared {
-                queue,
-                published,
-                stopping,
-                command_bytes: options.command_bytes,
-                thread,
-            }),
-        })
+        *shared.thread.lock().unwrap_or_else(PoisonError::into_inner) = Some(thread);
+        let shared = Arc::new(shared);
+        Ok(Self { shared })
+    }
+
+    /// [`Self::open`] without a thread: whoever holds the [`Stepper`] drives the store, so that a
+    /// simulation knows each of its steps.
+    pub fn open_stepped<D: Disk>(
+        member: MemberId,
+        machine: M,
+        disk: D,
+        options: Options,
+    ) -> io::Result<(Self, Stepper<M, D>)> {
+        let (shared, driver, queue) =
+            Shared::prepare(member, machine, disk, options, Snapshots::Inline)?;
+        let published = Arc::clone(&shared.published);
+        let shared = Arc::new(shared);
+        Ok((Self { shared }, Stepper::new(driver, queue, published)))
     }
 
     /// Commits `command` and gives its outcome, which this store's own [`view`](Self::view) then
@@ -270,7 +322,7 @@ impl<M: Machine> Store<M> {
         let permit = timeout_at(deadline.into(), room.acquire_owned()).await;
         let permit = permit.map_err(|_| BlobError::Late)?.map_err(stopped)?;
         let work = Work::Blob { id, answer, permit };
-        let sent = self.shared.queue.try_send(work);
+        let sent = self.shared.ask(work);
         sent.map_err(|_| BlobError::Stopped(self.reason()))?;
         match timeout_at(deadline.into(), outcome).await {
             Ok(Ok(blob)) => blob,
@@ -336,7 +388,7 @@ impl<M: Machine> Store<M> {
     pub async fn shutdown(&self) -> Ended {
         if !self.shared.stopping.swap(true, Ordering::AcqRel) {
             // Fails only if the thread has ended by itself.
-            let _ = self.shared.queue.try_send(Work::Stop);
+            let _ = self.shared.ask(Work::Stop);
         }
         let reason = self.ended().await;
         let thread = self
@@ -364,8 +416,7 @@ impl<M: Machine> Store<M> {
 
     fn send(&self, work: Work) -> Result<(), ProposeError> {
         self.shared
-            .queue
-            .try_send(work)
+            .ask(work)
             .map_err(|_| ProposeError::Stopped(self.reason()))
     }
 

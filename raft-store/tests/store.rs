@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use raft_store::{
     Applied, BlobId, Compaction, Disk, Ended, Entry, Machine, MemberId, MemoryDisk, Options,
-    Payload, ProposeError, RestoreError, Store, Stored, Volatile, WaitError, Write,
+    Payload, ProposeError, RestoreError, Stepper, Store, Stored, Volatile, WaitError, Write,
 };
 
 #[expect(clippy::disallowed_methods, reason = "these tests run in real time")]
@@ -419,4 +419,57 @@ fn a_log_that_contradicts_itself_is_not_opened() {
     let opened = Store::open(MemberId([7; 16]), journal, disk, Options::new(now));
     let error = opened.expect_err("refused").to_string();
     assert!(error.contains("a gap in the log"), "{error}");
+}
+
+/// Drives the stepper to its end.
+async fn drive<D: Disk>(mut stepper: Stepper<Journal, D>) -> Ended {
+    loop {
+        stepper.until_due().await;
+        stepper = match stepper.turn() {
+            Ok(stepper) => stepper,
+            Err(ended) => return ended,
+        };
+    }
+}
+
+#[tokio::test]
+async fn a_store_that_is_stepped_does_nothing_between_two_steps() {
+    let disk = MemoryDisk::new();
+    let member = MemberId([7; 16]);
+    let mut options = Options::new(now);
+    options.compaction.entries = 2;
+    let open =
+        || Store::open_stepped(member, Journal::default(), disk.clone(), options).expect("opens");
+    let (store, mut stepper) = open();
+    let first = propose(&store, "first", soon());
+    stepper.until_due().await;
+    tokio::task::yield_now().await;
+    assert!(store.view().is_empty());
+    stepper = stepper.turn().expect("goes on");
+    assert_eq!(*store.view(), ["first"]);
+    first.await.expect("joined").expect("committed");
+    let second = propose(&store, "second", soon());
+    stepper.until_due().await;
+    drop(stepper);
+    let second = second.await.expect("joined");
+    assert!(matches!(second, Err(ProposeError::Stopped(_))));
+
+    // What was not written when the stepper was dropped never was; snapshots come on the way.
+    let (store, stepper) = open();
+    assert_eq!(*store.view(), ["first"]);
+    let (ended, ()) = tokio::join!(drive(stepper), async {
+        for number in 0..8 {
+            let command = format!("command {number}");
+            let applied = store.propose([0; 16], command.into(), soon()).await;
+            applied.expect("committed");
+        }
+        assert_eq!(store.shutdown().await, Ended::Shutdown);
+    });
+    assert_eq!(ended, Ended::Shutdown);
+    assert!(disk.clone().load().expect("loads").snapshot.is_some());
+    let (store, stepper) = open();
+    assert_eq!(store.view().len(), 9);
+    // Without handles there is nobody to serve.
+    let (ended, ()) = tokio::join!(drive(stepper), async { drop(store) });
+    assert_eq!(ended, Ended::Shutdown);
 }
