@@ -17,7 +17,7 @@ use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::Incoming;
 use hyper_util::client::legacy::connect::{Connected, Connection as PoolInfo};
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::call::{EngineCall, EngineReply};
@@ -129,7 +129,7 @@ impl Client {
     /// A client that has not connected yet.
     pub fn new(node: NodeName, dial: Arc<dyn Dial>) -> Self {
         let pool = |read_bytes, idle| {
-            hyper_util::client::legacy::Client::builder(TokioExecutor::new())
+            hyper_util::client::legacy::Client::builder(crate::tasks::Connections)
                 .pool_idle_timeout(idle)
                 .pool_max_idle_per_host(32)
                 .pool_timer(TokioTimer::new())
