@@ -13,7 +13,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::clock;
 use crate::config::{Config, Listen, Names};
-use crate::engine::Fleet;
+use crate::engine::{Fleet, Transports};
 use crate::manager::{self, Manager, Member};
 use crate::model::ClusterId;
 use crate::proxy::{self, Listener, Proxy, SocketFile};
@@ -69,7 +69,7 @@ pub async fn run(config: Config) -> Result<(), Error> {
         listeners.push(bind(listen).await?);
     }
     let tasks = Tasks::new();
-    let (fleet, observed) = Fleet::new(config.node_timeout, tasks.clone());
+    let (fleet, observed) = Fleet::new(config.node_timeout, Arc::new(Transports), tasks.clone());
     let settings = manager::Settings {
         cluster: data.cluster,
         cluster_name: config.cluster_name.clone(),

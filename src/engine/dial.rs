@@ -31,11 +31,27 @@ pub trait Dial: fmt::Debug + Send + Sync + 'static {
     fn dial(&self) -> Dialling;
 }
 
+/// Says how the engine at an endpoint is reached.
+pub trait Dials: fmt::Debug + Send + Sync + 'static {
+    /// What opens connections to it.
+    fn dialler(&self, endpoint: &Endpoint) -> Arc<dyn Dial>;
+}
+
+/// Reaches engines by the transport that their endpoints ask for.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Transports;
+
+impl Dials for Transports {
+    fn dialler(&self, endpoint: &Endpoint) -> Arc<dyn Dial> {
+        dialler(endpoint)
+    }
+}
+
 /// A connection that has not come about by then never will, for our purposes.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// The transport that `endpoint` asks for.
-pub(super) fn dialler(endpoint: &Endpoint) -> Arc<dyn Dial> {
+fn dialler(endpoint: &Endpoint) -> Arc<dyn Dial> {
     match endpoint {
         Endpoint::Unix(path) => Arc::new(UnixDial { path: path.clone() }),
         Endpoint::Tcp { host, port } => Arc::new(TcpDial {

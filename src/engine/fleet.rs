@@ -11,7 +11,7 @@ use tokio::sync::{Notify, Semaphore, mpsc, watch};
 
 use super::client::{Client, empty};
 use super::container::HostTag;
-use super::dial::dialler;
+use super::dial::Dials;
 use super::endpoint::Endpoint;
 use super::error::Error;
 use super::facts::{Facts, read_facts};
@@ -59,13 +59,18 @@ pub struct Fleet {
     /// Who may inspect a container now.
     inspects: Arc<Semaphore>,
     node_timeout: Duration,
+    dials: Arc<dyn Dials>,
     tasks: Tasks,
 }
 
 impl Fleet {
-    /// No engines yet. `node_timeout`: how long an engine may be silent before it is taken for lost. The
-    /// receiver gets what is observed of containers that hold placements.
-    pub fn new(node_timeout: Duration, tasks: Tasks) -> (Arc<Self>, mpsc::Receiver<Observation>) {
+    /// No engines yet; `dials` says how they will be reached. `node_timeout`: how long an engine may be silent
+    /// before it is taken for lost. The receiver gets what is observed of containers that hold placements.
+    pub fn new(
+        node_timeout: Duration,
+        dials: Arc<dyn Dials>,
+        tasks: Tasks,
+    ) -> (Arc<Self>, mpsc::Receiver<Observation>) {
         let (observations, receiver) = mpsc::channel(OBSERVATIONS_WAITING);
         let fleet = Self {
             hosts: ArcSwap::default(),
@@ -77,6 +82,7 @@ impl Fleet {
             observations,
             inspects: Arc::new(Semaphore::new(INSPECTS_AT_ONCE)),
             node_timeout,
+            dials,
             tasks,
         };
         (Arc::new(fleet), receiver)
@@ -140,7 +146,7 @@ impl Fleet {
     /// First contact: asks whoever listens at `endpoint` who it is. `name` is what errors call it until
     /// it has one.
     pub async fn contact(&self, endpoint: &Endpoint, name: &NodeName) -> Result<Facts, Error> {
-        let client = Arc::new(Client::new(name.clone(), dialler(endpoint)));
+        let client = Arc::new(Client::new(name.clone(), self.dials.dialler(endpoint)));
         tokio::time::timeout(CONTACT_TIMEOUT, read_facts(&client))
             .await
             .unwrap_or_else(|_| {
@@ -159,7 +165,7 @@ impl Fleet {
 
     /// Takes an engine in and begins to watch it.
     pub fn add(&self, tag: HostTag, facts: Facts) -> Arc<Host> {
-        let dial = dialler(&tag.endpoint);
+        let dial = self.dials.dialler(&tag.endpoint);
         let client = Arc::new(Client::new(tag.name.clone(), Arc::clone(&dial)));
         client.set_window(facts.window);
         let probe = Client::new(tag.name.clone(), dial);
@@ -246,6 +252,7 @@ async fn probe_until_stopped(
     let mut pause = PROBE_EVERY;
     loop {
         tokio::select! {
+            biased;
             () = stopping.wait() => return,
             () = tokio::time::sleep(pause) => {}
             () = host.hint.notified() => {}

@@ -213,6 +213,7 @@ impl Host {
     pub async fn call(&self, call: EngineCall) -> Result<EngineReply, Error> {
         self.ready()?;
         tokio::select! {
+            biased;
             reply = self.client.call(call) => self.noted(reply),
             lost = self.lost() => Err(lost),
         }
@@ -240,6 +241,7 @@ impl Host {
     ) -> Result<Response<Incoming>, Error> {
         self.ready()?;
         tokio::select! {
+            biased;
             reply = self.client.send(version, target, request) => self.noted(reply),
             lost = self.lost() => Err(lost),
         }
@@ -254,6 +256,7 @@ impl Host {
     ) -> Result<Response<Incoming>, Error> {
         self.ready()?;
         tokio::select! {
+            biased;
             reply = self.client.send_long(version, target, request) => self.noted(reply),
             lost = self.lost() => Err(lost),
         }
@@ -268,6 +271,7 @@ impl Host {
     ) -> Result<Response<Incoming>, Error> {
         self.ready()?;
         tokio::select! {
+            biased;
             reply = self.client.send_upgradable(version, target, request) => self.noted(reply),
             lost = self.lost() => Err(lost),
         }
@@ -277,6 +281,7 @@ impl Host {
     pub async fn dial(&self) -> Result<Connection, Error> {
         self.ready()?;
         tokio::select! {
+            biased;
             connection = self.client.dial() => self.noted(connection),
             lost = self.lost() => Err(lost),
         }

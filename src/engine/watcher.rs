@@ -162,6 +162,7 @@ impl Watcher {
         let mut health = self.host.watch_health();
         loop {
             tokio::select! {
+                biased;
                 () = stopping.wait() => return,
                 // A lost engine may never break its stream off.
                 () = lost(&mut health) => {}
@@ -172,6 +173,7 @@ impl Watcher {
             self.reset();
             self.host.hint.notify_one();
             tokio::select! {
+                biased;
                 () = stopping.wait() => return,
                 () = self.idle() => {}
             }
@@ -193,6 +195,7 @@ impl Watcher {
                 self.blind.clear();
             }
             tokio::select! {
+                biased;
                 () = &mut up => return,
                 Some(command) = self.commands.recv() => self.obey_blind(command),
                 () = tokio::time::sleep(RECONNECT_PAUSE), if !self.blind.is_empty() => {}
@@ -206,6 +209,7 @@ impl Watcher {
         tokio::pin!(opening);
         let opened = loop {
             tokio::select! {
+                biased;
                 opened = &mut opening => break opened?,
                 Some(command) = self.commands.recv() => self.obey_blind(command),
             }
@@ -223,7 +227,17 @@ impl Watcher {
                 .rereads
                 .next_deadline()
                 .map(tokio::time::Instant::from_std);
+            // What has the fewest pieces comes first: deadlines, then commands, of which each waits for an engine's answer,
+            // then what was read; events come in floods.
             tokio::select! {
+                biased;
+                () = sleep_until(overdue) => {
+                    for (object, read) in self.rereads.overdue(clock::instant()) {
+                        self.launch(object, read);
+                    }
+                }
+                Some(command) = self.commands.recv() => self.obey(command),
+                Some(landed) = self.flights.next(), if !self.flights.is_empty() => self.land(landed).await,
                 frame = stream.frame() => {
                     let frame = match frame {
                         None => return Ok(()),
@@ -233,13 +247,6 @@ impl Watcher {
                     if let Ok(data) = frame.into_data() {
                         lines.extend_from_slice(&data);
                         self.take_lines(&mut lines, history).await?;
-                    }
-                }
-                Some(command) = self.commands.recv() => self.obey(command),
-                Some(landed) = self.flights.next(), if !self.flights.is_empty() => self.land(landed).await,
-                () = sleep_until(overdue) => {
-                    for (object, read) in self.rereads.overdue(clock::instant()) {
-                        self.launch(object, read);
                     }
                 }
             }

@@ -21,6 +21,7 @@ impl Manager {
                 self.log_failure(self.commit(Command::JudgeDown { node, reason }).await);
             }
             tokio::select! {
+                biased;
                 () = stopping.wait() => return,
                 changed = health.changed() => if changed.is_err() { return },
             }

@@ -146,9 +146,10 @@ impl Follower {
             }
             let (_, news) = self.live.as_mut()?;
             tokio::select! {
-                changed = news.changed() => changed.ok()?,
-                () = ends(self.until) => return None,
+                biased;
                 () = self.stopping.wait() => return None,
+                () = ends(self.until) => return None,
+                changed = news.changed() => changed.ok()?,
             }
         }
     }

@@ -96,6 +96,7 @@ pub async fn serve(listener: Listener, proxy: Arc<Proxy>, stopping: Stopping) {
     let mut stop = stopping.clone();
     loop {
         let accepted = tokio::select! {
+            biased;
             () = stop.wait() => return,
             accepted = accept(&listener) => accepted,
         };
@@ -153,8 +154,9 @@ async fn serve_connection(
     mut stopping: Stopping,
 ) {
     let first = tokio::select! {
-        first = read_first_head(&mut connection) => first,
+        biased;
         () = stopping.wait() => return,
+        first = read_first_head(&mut connection) => first,
     };
     let first = match first {
         Ok(first) if first.is_empty() => return,
@@ -187,6 +189,7 @@ async fn serve_connection(
         .with_upgrades();
     tokio::pin!(serving);
     let result = tokio::select! {
+        biased;
         result = Eager::new(serving.as_mut()) => result,
         () = stopping.wait() => {
             // What is under way is finished; the next request on this connection is not taken.

@@ -103,6 +103,7 @@ where
         }
     };
     let copied = tokio::select! {
+        biased;
         copied = async { tokio::try_join!(up, down) } => copied.map(drop),
         lost = host.lost() => Err(io::Error::other(lost.to_string())),
     };

@@ -174,6 +174,7 @@ impl Taker {
     /// Gives one part; returns the taker if it goes on.
     async fn give(mut self, part: Bytes) -> Option<Self> {
         let why = tokio::select! {
+            biased;
             sent = tokio::time::timeout(STALL, self.parts.send(Ok(part))) => match sent {
                 Ok(Ok(())) => return Some(self),
                 Ok(Err(_)) => return None,
@@ -342,6 +343,7 @@ impl Worker {
             }
         };
         let report = tokio::select! {
+            biased;
             () = self.reports.closed() => return,
             why = left_behind => Report::Ended(self.node, Err(why)),
             report = self.work(order, body) => report,
@@ -373,6 +375,7 @@ impl Worker {
         }
         let _ = self.reports.send(Report::Began).await;
         let outcome = tokio::select! {
+            biased;
             outcome = self.pass_lines(body) => outcome,
             lost = self.host.lost() => Err(lost.to_string()),
         };
