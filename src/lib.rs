@@ -15,6 +15,7 @@
 //! | [`app`] | shell | wires the parts together, starts the tasks, drains them at the end |
 //! | [`clock`] | shell | the only reader of time and randomness |
 //! | [`tasks`] | shell | the only spawner |
+//! | [`sim`] | test | a seeded world of a manager, engines, clients, clock and disk, all in one thread |
 //!
 //! Beside this crate: `api-compat` (Docker's API as types and bytes; knows no cluster) and `raft-store` (a log for any
 //! deterministic machine; knows no Docker). `docs/architecture.md` says how it all works together.
@@ -28,5 +29,6 @@ pub mod manager;
 pub mod model;
 pub mod proxy;
 pub mod scheduler;
+pub mod sim;
 pub mod state;
 pub mod tasks;

@@ -1,15 +1,13 @@
 //! A fleet of fake engines for sizes that no machine has: as many as wanted, each with as many containers as wanted,
 //! all in this process.
 //!
-//! They speak the slice of the Engine API that a manager uses, in the words of a real 28.5.2 engine
-//! (`tests/fake_engine.rs` holds them against one); nothing runs in their containers.
+//! They are the engines of the simulation (`flotilla::sim::engine`), served on sockets: the slice of the Engine API that
+//! a manager uses, in the words of a real 28.5.2 engine (`tests/fake_engine.rs` holds them against one).
 //!
 //! **Invariant**: a fleet ends with its owner: its runtime, its sockets and its followers are dropped with it.
 
-mod engine;
 mod paced;
 mod serve;
-mod shapes;
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -22,11 +20,11 @@ use tempfile::TempDir;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::runtime::Runtime;
 
-pub use engine::Engine;
+pub use flotilla::sim::engine::Engine;
 pub use paced::Pace;
 
+use flotilla::sim::engine::Identity;
 use serve::{Behind, Listener, Manners, Served};
-use shapes::Identity;
 
 /// What fake engines listen on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

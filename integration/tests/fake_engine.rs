@@ -125,16 +125,25 @@ fn live(endpoint: &str) -> Result<Life> {
     life.statuses.push(made.status);
     let id = made.json()?["Id"].as_str().context("no id")?.to_owned();
     let steps = [
-        ("", ""),
-        ("POST", "/containers/held/start"),
-        ("POST", "/containers/held/start"),
-        ("DELETE", "/containers/held"),
-        ("POST", "/containers/held/stop?t=1"),
-        ("POST", "/containers/held/stop?t=1"),
+        ("", "", ""),
+        ("POST", "/containers/held/start", ""),
+        ("POST", "/containers/held/start", ""),
+        ("POST", "/containers/held/rename?name=held", ""),
+        ("POST", "/containers/held/rename?name=kept", ""),
+        ("POST", "/containers/kept/rename?name=held", ""),
+        (
+            "POST",
+            "/containers/held/update",
+            r#"{"NanoCpus":500000000}"#,
+        ),
+        ("DELETE", "/containers/held", ""),
+        ("POST", "/containers/held/stop?t=1", ""),
+        ("POST", "/containers/held/stop?t=1", ""),
+        ("POST", "/containers/held/wait", ""),
     ];
-    for (method, path) in steps {
+    for (method, path, body) in steps {
         if !method.is_empty() {
-            life.statuses.push(ask(method, path, "")?.status);
+            life.statuses.push(ask(method, path, body)?.status);
         }
         let listed = get(
             endpoint,

@@ -1,4 +1,4 @@
-//! Bodies of a fake engine: bytes at a steady rate, events as they come, or a text.
+//! A body of a fake engine: bytes at a steady rate.
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use bytes::{BufMut as _, Bytes, BytesMut};
 use hyper::body::{Body, Frame};
-use tokio::sync::mpsc;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 /// How much flows and how fast.
@@ -102,22 +101,5 @@ impl Body for Paced {
             self.due = None;
         }
         Poll::Ready(Some(Ok(Frame::data(self.chunk.clone()))))
-    }
-}
-
-/// Events as they come, until the engine ends.
-pub(super) struct Following(pub(super) mpsc::Receiver<Bytes>);
-
-impl Body for Following {
-    type Data = Bytes;
-    type Error = Infallible;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        self.0
-            .poll_recv(cx)
-            .map(|line| line.map(|line| Ok(Frame::data(line))))
     }
 }

@@ -1,4 +1,4 @@
-//! The slice of the Engine API that a manager uses, over HTTP.
+//! Simulated engines over HTTP, on sockets and in real time; and their streams, of which a simulation has none.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -6,21 +6,18 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
+use flotilla::sim::engine::{Asked, Engine, error, unversioned};
 use http::header::{CONNECTION, CONTENT_TYPE, UPGRADE};
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::combinators::UnsyncBoxBody;
-use http_body_util::{BodyExt as _, Full};
+use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use percent_encoding::percent_decode_str;
-use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpListener, UnixListener};
 
-use super::engine::{Engine, Filter, Refused};
-use super::paced::{Following, Meter, Pace, Paced, chunk};
-use super::shapes;
+use super::paced::{Meter, Pace, Paced, chunk};
 
 type Reply = Response<UnsyncBoxBody<Bytes, Infallible>>;
 
@@ -93,78 +90,51 @@ async fn connection(
 
 impl Behind {
     async fn answer(&self, request: Request<Incoming>) -> Reply {
-        let mut reply = match self.route(request).await {
-            Ok(reply) => reply,
-            Err((status, message)) => json(status, shapes::message(&message)),
-        };
-        for (name, value) in [
-            ("Api-Version", "1.51"),
-            ("Docker-Experimental", "false"),
-            ("Ostype", "linux"),
-            ("Server", "Docker/28.5.2+dfsg4 (linux)"),
-        ] {
-            reply
-                .headers_mut()
-                .insert(name, HeaderValue::from_static(value));
-        }
-        reply
-    }
-
-    async fn route(&self, request: Request<Incoming>) -> Result<Reply, Refused> {
         let uri = request.uri().clone();
         let path = unversioned(uri.path());
-        let query = uri.query().unwrap_or_default();
         let parts: Vec<&str> = path.trim_matches('/').split('/').collect();
-        let engine = &self.engine;
+        self.count(&parts);
         let get = request.method() == Method::GET;
         let post = request.method() == Method::POST;
-        self.count(&parts);
-        Ok(match parts.as_slice() {
-            ["_ping"] => ping(),
-            ["version"] if get => json(200, shapes::VERSION),
-            ["info"] if get => json(200, engine.info()),
-            ["images", "json"] if get => json(200, shapes::IMAGES),
-            ["networks"] if get => json(200, engine.networks()),
-            ["volumes"] if get => json(200, shapes::VOLUMES),
-            // What has an end is history here: nobody asks a fake engine for the future.
-            ["events"] if get && value(query, "until").is_some() => {
-                text(200, "application/json", engine.remembered(since(query)))
-            }
-            ["events"] if get => streaming(Following(engine.follow(since(query)))),
-            ["containers", "json"] if get => json(200, engine.list(&filter(query))),
-            ["containers", "create"] if post => {
-                let name = value(query, "name");
-                let body = whole(request).await?;
-                pause(self.manners.create).await;
-                let id = engine.create(name.as_deref(), &body)?;
-                json(201, format!("{{\"Id\":\"{id}\",\"Warnings\":[]}}\n"))
-            }
-            ["containers", id] if request.method() == Method::DELETE => {
-                let force = matches!(value(query, "force").as_deref(), Some("1" | "true"));
-                engine.remove(id, force)?;
-                empty(204)
-            }
-            ["containers", id, "json"] if get => json(200, engine.inspect(id)?),
-            ["containers", id, "start"] if post => {
-                pause(self.manners.start).await;
-                empty(if engine.start(id)? { 204 } else { 304 })
-            }
-            ["containers", id, "stop"] if post => empty(if engine.stop(id)? { 204 } else { 304 }),
+        match parts.as_slice() {
             ["containers", id, "logs" | "archive" | "export"] if get => {
-                engine.exists(id)?;
-                streaming(Paced::new(self.manners.stream))
+                let stream = || streaming(Paced::new(self.manners.stream));
+                self.of_container(id).unwrap_or_else(stream)
             }
-            ["containers", id, "attach"] if post => {
-                engine.exists(id)?;
-                attach(request, self.manners.stream)
-            }
+            ["containers", id, "attach"] if post => self
+                .of_container(id)
+                .unwrap_or_else(|| attach(request, self.manners.stream)),
             ["containers", id, "archive"] if request.method() == Method::PUT => {
-                engine.exists(id)?;
+                let refusal = self.of_container(id);
                 discard(request).await;
-                empty(200)
+                refusal.unwrap_or_else(|| empty(200))
             }
-            _ => return Err((404, "page not found".to_owned())),
-        })
+            _ => self.ask(path, request).await,
+        }
+    }
+
+    async fn ask(&self, path: &str, request: Request<Incoming>) -> Reply {
+        let asked = Asked {
+            method: request.method().clone(),
+            path: path.to_owned(),
+            query: request.uri().query().unwrap_or_default().to_owned(),
+            body: match request.into_body().collect().await {
+                Ok(body) => body.to_bytes(),
+                Err(failed) => return error(400, &failed.to_string()).map(BodyExt::boxed_unsync),
+            },
+        };
+        if path == "/containers/create" {
+            pause(self.manners.create).await;
+        } else if path.ends_with("/start") {
+            pause(self.manners.start).await;
+        }
+        self.engine.answer(&asked).map(BodyExt::boxed_unsync)
+    }
+
+    /// The refusal, if there is no such container.
+    fn of_container(&self, id: &str) -> Option<Reply> {
+        let (status, message) = self.engine.exists(id).err()?;
+        Some(error(status, &message).map(BodyExt::boxed_unsync))
     }
 
     fn count(&self, parts: &[&str]) {
@@ -175,62 +145,6 @@ impl Behind {
         };
         counter.fetch_add(1, Ordering::Relaxed);
     }
-}
-
-fn unversioned(path: &str) -> &str {
-    let rest = path
-        .strip_prefix("/v1.")
-        .and_then(|rest| rest.find('/').map(|at| &rest[at..]));
-    rest.unwrap_or(path)
-}
-
-/// The value of a parameter of a query.
-fn value(query: &str, name: &str) -> Option<String> {
-    query.split('&').find_map(|pair| {
-        let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
-        (key == name).then(|| percent_decode_str(value).decode_utf8_lossy().into_owned())
-    })
-}
-
-/// `since=seconds.nanoseconds`.
-fn since(query: &str) -> Option<i64> {
-    let text = value(query, "since")?;
-    let (seconds, nanos) = text.split_once('.').unwrap_or((&text, "0"));
-    let seconds: i64 = seconds.parse().ok()?;
-    Some(seconds.saturating_mul(1_000_000_000) + nanos.parse::<i64>().unwrap_or(0))
-}
-
-fn filter(query: &str) -> Filter {
-    let filters: Value = value(query, "filters")
-        .and_then(|text| serde_json::from_str(&text).ok())
-        .unwrap_or_default();
-    // Both forms: a list, and the old map of values to true.
-    let values = |name: &str| match &filters[name] {
-        Value::Array(values) => values
-            .iter()
-            .filter_map(|value| value.as_str().map(str::to_owned))
-            .collect(),
-        Value::Object(values) => values.keys().cloned().collect(),
-        _ => Vec::new(),
-    };
-    Filter {
-        all: matches!(value(query, "all").as_deref(), Some("1" | "true")),
-        limit: value(query, "limit")
-            .and_then(|limit| limit.parse().ok())
-            .filter(|limit| *limit > 0),
-        ids: values("id"),
-        labels: values("label"),
-    }
-}
-
-async fn whole(request: Request<Incoming>) -> Result<Value, Refused> {
-    let bad = |message: String| (400, message);
-    let body = request
-        .into_body()
-        .collect()
-        .await
-        .map_err(|error| bad(error.to_string()))?;
-    serde_json::from_slice(&body.to_bytes()).map_err(|error| bad(error.to_string()))
 }
 
 async fn discard(request: Request<Incoming>) {
@@ -270,37 +184,9 @@ fn attach(mut request: Request<Incoming>, pace: Pace) -> Reply {
     reply
 }
 
-fn ping() -> Reply {
-    let mut reply = text(200, "text/plain; charset=utf-8", "OK");
-    for (name, value) in [
-        ("Builder-Version", "2"),
-        ("Cache-Control", "no-cache, no-store, must-revalidate"),
-        ("Pragma", "no-cache"),
-        ("Swarm", "inactive"),
-    ] {
-        reply
-            .headers_mut()
-            .insert(name, HeaderValue::from_static(value));
-    }
-    reply
-}
-
-fn json(status: u16, body: impl Into<Bytes>) -> Reply {
-    text(status, "application/json", body)
-}
-
-fn text(status: u16, kind: &'static str, body: impl Into<Bytes>) -> Reply {
-    let mut reply = Response::new(Full::new(body.into()).boxed_unsync());
-    *reply.status_mut() = StatusCode::from_u16(status).unwrap_or_default();
-    reply
-        .headers_mut()
-        .insert(CONTENT_TYPE, HeaderValue::from_static(kind));
-    reply
-}
-
 fn empty(status: u16) -> Reply {
-    let mut reply = text(status, "", "");
-    reply.headers_mut().remove(CONTENT_TYPE);
+    let mut reply = Response::new(Full::default().boxed_unsync());
+    *reply.status_mut() = StatusCode::from_u16(status).unwrap_or_default();
     reply
 }
 

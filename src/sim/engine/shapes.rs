@@ -1,4 +1,4 @@
-//! What a fake engine says, in the words of Docker Engine 28.5.2: the texts in `shapes/` are its own, with holes.
+//! What a simulated engine says, in the words of Docker Engine 28.5.2: the texts in `shapes/` are its own, with holes.
 //!
 //! **Invariant**: every member a real engine sends is there; values that nobody compares may be simple.
 
@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 use jiff::Timestamp;
 use serde_json::Value;
 
-use super::engine::{Made, Phase};
+use super::{Made, Phase};
 
 const INFO: &str = include_str!("shapes/info.json");
 const INSPECT: &str = include_str!("shapes/inspect.json");
@@ -40,12 +40,16 @@ pub(super) fn id(of: u64, number: u64) -> String {
 }
 
 /// Who an engine is, and what it has.
-#[derive(Debug)]
-pub(super) struct Identity {
-    pub(super) number: u64,
-    pub(super) name: String,
-    pub(super) cpus: u64,
-    pub(super) memory_bytes: u64,
+#[derive(Debug, Clone)]
+pub struct Identity {
+    /// Tells it from others: its ids follow from this.
+    pub number: u64,
+    /// The name of its machine.
+    pub name: String,
+    /// How many CPUs the machine has.
+    pub cpus: u64,
+    /// How much memory it has.
+    pub memory_bytes: u64,
 }
 
 /// How many containers are in which phase.
@@ -150,6 +154,7 @@ pub(super) fn inspect(made: &Made, bridge: &str) -> String {
             ("IMAGE", &quoted(&made.image)),
             ("LABELS", &labels(&made.labels)),
             ("STATE", &state(made)),
+            ("AUTO_REMOVE", &made.auto_remove.to_string()),
             ("MEMORY", &made.memory_bytes.to_string()),
             ("CPUS", &made.cpu_nanos.to_string()),
             ("SANDBOX", &if_up(sandbox.clone())),
@@ -266,7 +271,7 @@ fn state(made: &Made) -> String {
         made.phase.is_up(),
         made.phase == Phase::Paused,
         if made.phase.is_up() { 256 } else { 0 },
-        if exited { 137 } else { 0 },
+        if exited { made.exit_code } else { 0 },
         text(made.started),
         text(made.finished),
     )
@@ -278,7 +283,7 @@ fn status(made: &Made, now: i64) -> String {
         Phase::Created => "Created".to_owned(),
         Phase::Running => format!("Up {}", ago(made.started)),
         Phase::Paused => format!("Up {} (Paused)", ago(made.started)),
-        Phase::Exited => format!("Exited (137) {} ago", ago(made.finished)),
+        Phase::Exited => format!("Exited ({}) {} ago", made.exit_code, ago(made.finished)),
     }
 }
 

@@ -1,16 +1,23 @@
-//! One fake engine: its containers and their events. No sockets, no waiting.
+//! One engine that only pretends: its containers and their events, in the words of a real 28.5.2 engine. No sockets, no
+//! waiting, nothing runs in its containers. The integration tests hold it against a real one.
 //!
 //! **Invariant**: a change and its events become visible together, and event times never go back.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+mod answer;
+mod shapes;
+
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use serde_json::Value;
 use tokio::sync::mpsc;
 
-use super::shapes::{self, Counts, Identity};
+pub use answer::{Asked, Said, error, unversioned};
+pub use shapes::Identity;
+
+use crate::clock;
+use shapes::Counts;
 
 /// As many events as a real engine remembers.
 const REMEMBERED: usize = 256;
@@ -19,15 +26,20 @@ const FOLLOWER_BACKLOG: usize = 65_536;
 
 /// What a container is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Phase {
+pub enum Phase {
+    /// Made, never started.
     Created,
+    /// It runs.
     Running,
+    /// It runs, frozen.
     Paused,
+    /// It ran and ended.
     Exited,
 }
 
 impl Phase {
-    pub(super) const fn name(self) -> &'static str {
+    /// As an engine spells it.
+    pub const fn name(self) -> &'static str {
         match self {
             Self::Created => "created",
             Self::Running => "running",
@@ -36,63 +48,90 @@ impl Phase {
         }
     }
 
-    pub(super) const fn is_up(self) -> bool {
+    /// Whether it runs, frozen or not.
+    pub const fn is_up(self) -> bool {
         matches!(self, Self::Running | Self::Paused)
     }
 }
 
 /// A container.
+#[derive(Debug, Clone)]
+pub struct Made {
+    number: u64,
+    /// Its id: 64 hexadecimal digits.
+    pub id: String,
+    /// Its name, without a slash.
+    pub name: String,
+    image: String,
+    command: Vec<String>,
+    /// Its labels.
+    pub labels: Vec<(String, String)>,
+    memory_bytes: u64,
+    cpu_nanos: u64,
+    /// Whether it is removed when it ends.
+    pub auto_remove: bool,
+    created_nanos: i64,
+    /// What it is doing.
+    pub phase: Phase,
+    started: Option<i64>,
+    finished: Option<i64>,
+    exit_code: i64,
+}
+
+/// Until when somebody waits for a container.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Awaited {
+    /// It does not run.
+    NotRunning,
+    /// It ends once more.
+    NextExit,
+    /// It is gone.
+    Removed,
+}
+
 #[derive(Debug)]
-pub(super) struct Made {
-    pub(super) number: u64,
-    pub(super) id: String,
-    pub(super) name: String,
-    pub(super) image: String,
-    pub(super) command: Vec<String>,
-    pub(super) labels: Vec<(String, String)>,
-    pub(super) memory_bytes: u64,
-    pub(super) cpu_nanos: u64,
-    pub(super) created_nanos: i64,
-    pub(super) phase: Phase,
-    pub(super) started: Option<i64>,
-    pub(super) finished: Option<i64>,
+struct Waiter {
+    container: String,
+    awaited: Awaited,
+    told: mpsc::Sender<Bytes>,
 }
 
 /// Why a request is refused: status and message.
-pub(super) type Refused = (u16, String);
+pub type Refused = (u16, String);
 
 #[derive(Debug, Default)]
 struct State {
-    containers: HashMap<String, Made>,
+    containers: BTreeMap<String, Made>,
     /// By the time of their making; times of one engine differ.
     order: BTreeMap<i64, String>,
-    names: HashMap<String, String>,
+    names: BTreeMap<String, String>,
     next: u64,
     last: i64,
     remembered: VecDeque<(i64, Bytes)>,
     followers: Vec<mpsc::Sender<Bytes>>,
+    waiters: Vec<Waiter>,
 }
 
-/// One fake engine.
+/// An engine that only pretends.
 #[derive(Debug)]
 pub struct Engine {
-    pub(super) identity: Identity,
+    identity: Identity,
     networks: [String; 3],
     state: Mutex<State>,
 }
 
 /// Which containers a list shows.
 #[derive(Debug, Default)]
-pub(super) struct Filter {
-    pub(super) all: bool,
-    pub(super) limit: Option<usize>,
-    pub(super) ids: Vec<String>,
-    pub(super) labels: Vec<String>,
+struct Filter {
+    all: bool,
+    limit: Option<usize>,
+    ids: Vec<String>,
+    labels: Vec<String>,
 }
 
 impl Engine {
     /// An engine with that many running containers: five to a compose project if they are labelled.
-    pub(super) fn new(identity: Identity, containers: usize, labelled: bool) -> Self {
+    pub fn new(identity: Identity, containers: usize, labelled: bool) -> Self {
         let number = identity.number;
         let engine = Self {
             networks: shapes::network_ids(number),
@@ -125,10 +164,12 @@ impl Engine {
                 labels,
                 memory_bytes: 0,
                 cpu_nanos: 0,
+                auto_remove: false,
                 created_nanos: at,
                 phase: Phase::Running,
                 started: Some(at + 50_000_000),
                 finished: None,
+                exit_code: 0,
             });
         }
         state.next = containers as u64;
@@ -142,7 +183,13 @@ impl Engine {
         &self.identity.name
     }
 
-    /// The full ids of its containers, in no order.
+    /// Its containers, by id.
+    #[must_use]
+    pub fn containers(&self) -> Vec<Made> {
+        self.lock().containers.values().cloned().collect()
+    }
+
+    /// The full ids of its containers, in order.
     #[must_use]
     pub fn ids(&self) -> Vec<String> {
         self.lock().containers.keys().cloned().collect()
@@ -169,7 +216,7 @@ impl Engine {
         self.lock().container_event(id, action, &[attribute]);
     }
 
-    pub(super) fn info(&self) -> String {
+    fn info(&self) -> String {
         let state = self.lock();
         let count = |phase| {
             state
@@ -187,11 +234,11 @@ impl Engine {
         shapes::info(&self.identity, counts, now())
     }
 
-    pub(super) fn networks(&self) -> String {
+    fn networks(&self) -> String {
         shapes::networks(&self.networks)
     }
 
-    pub(super) fn list(&self, filter: &Filter) -> String {
+    fn list(&self, filter: &Filter) -> String {
         let state = self.lock();
         let (bridge, now) = (self.networks[2].as_str(), now());
         let mut out = String::with_capacity(if filter.ids.is_empty() {
@@ -226,29 +273,23 @@ impl Engine {
         out
     }
 
-    pub(super) fn inspect(&self, reference: &str) -> Result<String, Refused> {
+    fn inspect(&self, reference: &str) -> Result<String, Refused> {
         let state = self.lock();
         let made = state.known(reference)?;
         Ok(shapes::inspect(made, &self.networks[2]))
     }
 
-    pub(super) fn exists(&self, reference: &str) -> Result<(), Refused> {
+    /// Refuses as an engine does if there is no such container.
+    pub fn exists(&self, reference: &str) -> Result<(), Refused> {
         self.lock().known(reference).map(drop)
     }
 
-    pub(super) fn create(&self, name: Option<&str>, body: &Value) -> Result<String, Refused> {
+    fn create(&self, name: Option<&str>, body: &Value) -> Result<String, Refused> {
         let mut state = self.lock();
         let (number, next) = (self.identity.number, state.next);
         let id = shapes::id(number, next);
         let name = name.map_or_else(|| format!("made{next}"), str::to_owned);
-        if let Some(holder) = state.names.get(&name) {
-            return Err((
-                409,
-                format!(
-                    "Conflict. The container name \"/{name}\" is already in use by container \"{holder}\". You have to remove (or rename) that container to be able to reuse that name."
-                ),
-            ));
-        }
+        state.name_is_free(&name)?;
         state.next += 1;
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
         let words = |value: &Value| {
@@ -262,6 +303,7 @@ impl Engine {
                 .map(|(key, value)| (key.clone(), text(value)))
                 .collect()
         });
+        let limits = &body["HostConfig"];
         let made = Made {
             number: next << 16 | number,
             id: id.clone(),
@@ -269,12 +311,14 @@ impl Engine {
             image: text(&body["Image"]),
             command: words(&body["Cmd"]),
             labels,
-            memory_bytes: body["HostConfig"]["Memory"].as_u64().unwrap_or_default(),
-            cpu_nanos: body["HostConfig"]["NanoCpus"].as_u64().unwrap_or_default(),
+            memory_bytes: limits["Memory"].as_u64().unwrap_or_default(),
+            cpu_nanos: limits["NanoCpus"].as_u64().unwrap_or_default(),
+            auto_remove: limits["AutoRemove"].as_bool().unwrap_or_default(),
             created_nanos: state.tick(),
             phase: Phase::Created,
             started: None,
             finished: None,
+            exit_code: 0,
         };
         state.insert(made);
         state.container_event(&id, "create", &[]);
@@ -282,7 +326,7 @@ impl Engine {
     }
 
     /// False if it runs already.
-    pub(super) fn start(&self, reference: &str) -> Result<bool, Refused> {
+    fn start(&self, reference: &str) -> Result<bool, Refused> {
         let mut state = self.lock();
         let (id, phase) = state.phase(reference)?;
         if phase.is_up() {
@@ -299,19 +343,121 @@ impl Engine {
     }
 
     /// False if it does not run.
-    pub(super) fn stop(&self, reference: &str) -> Result<bool, Refused> {
+    fn stop(&self, reference: &str) -> Result<bool, Refused> {
         let mut state = self.lock();
         let (id, phase) = state.phase(reference)?;
         if !phase.is_up() {
             return Ok(false);
         }
         state.container_event(&id, "kill", &[("signal", "15")]);
-        self.end(&mut state, &id);
+        self.end(&mut state, &id, 137);
         state.container_event(&id, "stop", &[]);
+        self.remove_if_wished(&mut state, &id);
         Ok(true)
     }
 
-    pub(super) fn remove(&self, reference: &str, force: bool) -> Result<(), Refused> {
+    /// The container's process ends by itself. False if it does not run.
+    pub fn exit(&self, id: &str, code: i64) -> bool {
+        let mut state = self.lock();
+        let up = state
+            .containers
+            .get(id)
+            .is_some_and(|made| made.phase.is_up());
+        if up {
+            self.end(&mut state, id, code);
+            self.remove_if_wished(&mut state, id);
+        }
+        up
+    }
+
+    /// The engine was killed and is back: what ran has ended, and nobody was told.
+    pub fn restart(&self) {
+        let mut state = self.lock();
+        state.remembered.clear();
+        state.followers.clear();
+        state.waiters.clear();
+        let at = state.tick();
+        for made in state
+            .containers
+            .values_mut()
+            .filter(|made| made.phase.is_up())
+        {
+            made.phase = Phase::Exited;
+            made.finished = Some(at);
+            made.exit_code = 137;
+        }
+        let over = |made: &&Made| made.auto_remove && made.phase == Phase::Exited;
+        let over = state.containers.values().filter(over);
+        let over: Vec<_> = over.map(|made| made.id.clone()).collect();
+        over.iter().for_each(|id| state.remove(id));
+    }
+
+    /// All who follow its events lose their stream.
+    pub fn drop_followers(&self) {
+        self.lock().followers.clear();
+    }
+
+    fn rename(&self, reference: &str, new_name: &str) -> Result<(), Refused> {
+        let mut state = self.lock();
+        let (id, _) = state.phase(reference)?;
+        let new_name = new_name.strip_prefix('/').unwrap_or(new_name);
+        let old_name = state.known(&id)?.name.clone();
+        if old_name == new_name {
+            return Err((
+                400,
+                "Renaming a container with the same name as its current name".to_owned(),
+            ));
+        }
+        let taken = |(status, why)| (status, format!("Error when allocating new name: {why}"));
+        state.name_is_free(new_name).map_err(taken)?;
+        state.names.remove(&old_name);
+        state.names.insert(new_name.to_owned(), id.clone());
+        if let Some(made) = state.containers.get_mut(&id) {
+            made.name = new_name.to_owned();
+        }
+        let old_name = format!("/{old_name}");
+        state.container_event(&id, "rename", &[("oldName", &old_name)]);
+        Ok(())
+    }
+
+    fn update(&self, reference: &str, body: &Value) -> Result<(), Refused> {
+        let mut state = self.lock();
+        let (id, _) = state.phase(reference)?;
+        if let Some(made) = state.containers.get_mut(&id)
+            && let Some(cpu_nanos) = body["NanoCpus"].as_u64()
+        {
+            made.cpu_nanos = cpu_nanos;
+        }
+        state.container_event(&id, "update", &[]);
+        Ok(())
+    }
+
+    /// What ends the wait, when it comes.
+    fn wait(&self, reference: &str, condition: &str) -> Result<mpsc::Receiver<Bytes>, Refused> {
+        let mut state = self.lock();
+        let awaited = match condition {
+            "" | "not-running" => Awaited::NotRunning,
+            "next-exit" => Awaited::NextExit,
+            "removed" => Awaited::Removed,
+            other => return Err((400, format!("invalid condition: {other:?}"))),
+        };
+        let made = state.known(reference)?;
+        let (container, up, code) = (made.id.clone(), made.phase.is_up(), made.exit_code);
+        let (told, receiver) = mpsc::channel(1);
+        if awaited == Awaited::NotRunning && !up {
+            // The channel has room for one.
+            drop(told.try_send(exited(code)));
+        } else {
+            state.waiters.push(Waiter {
+                container,
+                awaited,
+                told,
+            });
+        }
+        Ok(receiver)
+    }
+
+    fn remove(&self, reference: &str, force: bool) -> Result<(), Refused> {
         let mut state = self.lock();
         let (id, phase) = state.phase(reference)?;
         if phase.is_up() {
@@ -324,7 +470,7 @@ impl Engine {
                 ));
             }
             state.container_event(&id, "kill", &[("signal", "9")]);
-            self.end(&mut state, &id);
+            self.end(&mut state, &id, 137);
         }
         state.container_event(&id, "destroy", &[]);
         state.remove(&id);
@@ -332,7 +478,7 @@ impl Engine {
     }
 
     /// The events remembered since `since`.
-    pub(super) fn remembered(&self, since: Option<i64>) -> Vec<u8> {
+    fn remembered(&self, since: Option<i64>) -> Vec<u8> {
         let state = self.lock();
         let since = since.unwrap_or_default();
         let lines = state.remembered.iter().filter(|(at, _)| *at >= since);
@@ -340,7 +486,7 @@ impl Engine {
     }
 
     /// The events remembered since `since` (nanoseconds since 1970), then those to come.
-    pub(super) fn follow(&self, since: Option<i64>) -> mpsc::Receiver<Bytes> {
+    fn follow(&self, since: Option<i64>) -> mpsc::Receiver<Bytes> {
         let mut state = self.lock();
         let (sender, receiver) = mpsc::channel(FOLLOWER_BACKLOG);
         if let Some(since) = since {
@@ -353,14 +499,29 @@ impl Engine {
         receiver
     }
 
-    fn end(&self, state: &mut State, id: &str) {
+    fn end(&self, state: &mut State, id: &str, code: i64) {
         let at = state.tick();
         if let Some(made) = state.containers.get_mut(id) {
             made.phase = Phase::Exited;
             made.finished = Some(at);
+            made.exit_code = code;
         }
         self.bridge_event(state, id, "disconnect");
-        state.container_event(id, "die", &[("execDuration", "1"), ("exitCode", "137")]);
+        let exit_code = code.to_string();
+        let attributes = [("execDuration", "1"), ("exitCode", exit_code.as_str())];
+        state.container_event(id, "die", &attributes);
+        state.tell_waiters(id, code, |awaited| awaited != Awaited::Removed);
+    }
+
+    fn remove_if_wished(&self, state: &mut State, id: &str) {
+        if state
+            .containers
+            .get(id)
+            .is_some_and(|made| made.auto_remove)
+        {
+            state.container_event(id, "destroy", &[]);
+            state.remove(id);
+        }
     }
 
     fn bridge_event(&self, state: &mut State, id: &str, action: &str) {
@@ -398,7 +559,28 @@ impl State {
         if let Some(made) = self.containers.remove(id) {
             self.order.remove(&made.created_nanos);
             self.names.remove(&made.name);
+            self.tell_waiters(id, made.exit_code, |_| true);
         }
+    }
+
+    fn tell_waiters(&mut self, id: &str, code: i64, whom: impl Fn(Awaited) -> bool) {
+        self.waiters.retain(|waiter| {
+            let told = waiter.container == id && whom(waiter.awaited);
+            if told {
+                // One who has left needs no answer.
+                drop(waiter.told.try_send(exited(code)));
+            }
+            !told
+        });
+    }
+
+    fn name_is_free(&self, name: &str) -> Result<(), Refused> {
+        self.names.get(name).map_or(Ok(()), |holder| Err((
+            409,
+            format!(
+                "Conflict. The container name \"/{name}\" is already in use by container \"{holder}\". You have to remove (or rename) that container to be able to reuse that name."
+            ),
+        )))
     }
 
     fn find(&self, reference: &str) -> Option<&Made> {
@@ -458,8 +640,10 @@ impl State {
 }
 
 fn now() -> i64 {
-    let since = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
-    i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
+    i64::try_from(clock::now().as_nanosecond()).unwrap_or(i64::MAX)
+}
+
+/// How a wait ends.
+fn exited(code: i64) -> Bytes {
+    Bytes::from(format!("{{\"StatusCode\":{code}}}\n"))
 }
