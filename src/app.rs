@@ -1,47 +1,27 @@
 //! Wires the parts together, starts the tasks, and drains them at the end.
 
-use std::fs::{File, OpenOptions};
-use std::io::{self, Read as _, Write as _};
+use std::io;
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustix::fs::{FlockOperation, flock};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::clock;
 use crate::config::{Config, Listen, Names};
+use crate::data::{self, Data};
 use crate::engine::{Fleet, Transports};
 use crate::manager::{self, Manager, Member};
-use crate::model::ClusterId;
 use crate::proxy::{self, Listener, Proxy, SocketFile};
 use crate::tasks::Tasks;
 
 /// Why a manager could not start, or had to stop.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// Nothing can be kept.
-    #[error("the data directory {} cannot be used: {source}", path.display())]
-    Data {
-        /// The directory.
-        path: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
-    /// Another manager keeps its data there.
-    #[error("another manager uses the data directory {}: stop it, or give this one another with --data", path.display())]
-    DataInUse {
-        /// The directory.
-        path: PathBuf,
-    },
-    /// The cluster's id on disk is none.
-    #[error("{} holds no cluster id: restore it, or remove it to begin a new cluster", path.display())]
-    BadClusterId {
-        /// The file.
-        path: PathBuf,
-    },
+    /// Nothing can be kept, or what was kept cannot be trusted.
+    #[error(transparent)]
+    Data(#[from] data::Error),
     /// Nobody can connect there.
     #[error("cannot listen on {address}: {source}")]
     Listen {
@@ -63,7 +43,7 @@ pub enum Error {
 
 /// Runs a manager until it is told to stop.
 pub async fn run(config: Config) -> Result<(), Error> {
-    let data = Data::open(&config.data)?;
+    let data = open(config.data.clone()).await?;
     let mut listeners = Vec::new();
     for listen in &config.listen {
         listeners.push(bind(listen).await?);
@@ -76,8 +56,12 @@ pub async fn run(config: Config) -> Result<(), Error> {
         prefix_names: config.names == Names::Node,
         given_names: config.given_names(),
     };
-    let manager = Manager::found(settings, Arc::clone(&fleet)).await?;
-    manager.pool(members(&config), observed, &tasks).await;
+    let log = manager::Log {
+        store: data.store.clone(),
+        member: data.member,
+    };
+    let manager = Manager::open(settings, log, Arc::clone(&fleet), tasks.clone()).await?;
+    manager.pool(members(&config), observed).await;
     let proxy = Arc::new(Proxy::new(
         Arc::clone(&manager),
         fleet,
@@ -111,6 +95,15 @@ pub async fn run(config: Config) -> Result<(), Error> {
     outcome
 }
 
+/// Reading a long log takes its time, which the runtime's threads do not have.
+async fn open(path: PathBuf) -> Result<Data, Error> {
+    let opening = tokio::task::spawn_blocking(move || Data::open(&path));
+    let opened = opening
+        .await
+        .map_err(|panic| Error::Store(panic.to_string()))?;
+    Ok(opened?)
+}
+
 async fn until_told(manager: &Manager) -> Result<(), Error> {
     let mut terminate = signal(SignalKind::terminate()).map_err(Error::Signal)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(Error::Signal)?;
@@ -131,68 +124,6 @@ fn members(config: &Config) -> Vec<Member> {
             address: engine.address.clone(),
         })
         .collect()
-}
-
-/// The data directory: locked while it lives.
-struct Data {
-    cluster: ClusterId,
-    _lock: File,
-}
-
-impl Data {
-    fn open(path: &Path) -> Result<Self, Error> {
-        let failed = |source| Error::Data {
-            path: path.to_owned(),
-            source,
-        };
-        std::fs::create_dir_all(path).map_err(failed)?;
-        let lock = OpenOptions::new()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .open(path.join("lock"))
-            .map_err(failed)?;
-        flock(&lock, FlockOperation::NonBlockingLockExclusive).map_err(|_| Error::DataInUse {
-            path: path.to_owned(),
-        })?;
-        Ok(Self {
-            cluster: cluster_id(path)?,
-            _lock: lock,
-        })
-    }
-}
-
-/// The cluster's id: made at the first start, the same ever after, because containers carry it.
-fn cluster_id(data: &Path) -> Result<ClusterId, Error> {
-    let path = data.join("cluster-id");
-    let failed = |source| Error::Data {
-        path: path.clone(),
-        source,
-    };
-    match File::open(&path) {
-        Ok(mut file) => {
-            let mut text = String::new();
-            file.read_to_string(&mut text).map_err(failed)?;
-            text.trim()
-                .parse()
-                .map_err(|_| Error::BadClusterId { path: path.clone() })
-        }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            let cluster = ClusterId::from_bytes(clock::random_bytes());
-            // Whole or not at all: a half-written id would orphan every container.
-            let draft = data.join("cluster-id.new");
-            let mut file = File::create(&draft).map_err(failed)?;
-            writeln!(file, "{cluster}")
-                .and_then(|()| file.sync_all())
-                .map_err(failed)?;
-            std::fs::rename(&draft, &path).map_err(failed)?;
-            File::open(data)
-                .and_then(|directory| directory.sync_all())
-                .map_err(failed)?;
-            Ok(cluster)
-        }
-        Err(error) => Err(failed(error)),
-    }
 }
 
 async fn bind(listen: &Listen) -> Result<Listener, Error> {

@@ -11,6 +11,7 @@
 //! | [`manager`] | shell | observes, decides, commits, acts; the only proposer of commands |
 //! | [`proxy`] | shell | Docker's API over the cluster, one file for each kind of object |
 //! | [`cli`] | shell | what the binary can be told to do |
+//! | [`data`] | shell | the data directory: whose it is, and the log of all that was promised |
 //! | [`config`] | shell | every setting, read and checked before anything is opened |
 //! | [`app`] | shell | wires the parts together, starts the tasks, drains them at the end |
 //! | [`clock`] | shell | the only reader of time and randomness |
@@ -24,6 +25,7 @@ pub mod app;
 pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod data;
 pub mod engine;
 pub mod manager;
 pub mod model;

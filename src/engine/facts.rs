@@ -11,7 +11,7 @@ use super::typed::{from_bollard, typed};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::model::Resources;
+use crate::model::{EngineFacts, Resources};
 
 /// What an engine says of itself.
 #[derive(Debug, Clone)]
@@ -38,6 +38,37 @@ pub struct Facts {
     pub system_time: Timestamp,
     /// `GET /info`, the engine's bytes.
     pub info: Bytes,
+}
+
+impl Facts {
+    /// What is known of an engine that has not been reached since the manager began: what the cluster
+    /// remembers of it.
+    pub fn remembered(engine: Option<&EngineFacts>) -> Self {
+        let window = engine.map_or(
+            ApiWindow {
+                min: ApiVersion::MIN,
+                max: OLDEST_ENGINE_API,
+            },
+            |engine| ApiWindow {
+                min: engine.api.min,
+                max: engine.api.max,
+            },
+        );
+        let text = |of: fn(&EngineFacts) -> &String| engine.map(of).cloned().unwrap_or_default();
+        Self {
+            engine_id: text(|engine| &engine.engine_id),
+            hostname: String::new(),
+            version: text(|engine| &engine.engine_version),
+            window,
+            os: text(|engine| &engine.platform.os),
+            arch: text(|engine| &engine.platform.arch),
+            capacity: engine.map_or(Resources::ZERO, |engine| engine.capacity),
+            labels: BTreeMap::new(),
+            experimental: false,
+            system_time: crate::clock::now(),
+            info: Bytes::new(),
+        }
+    }
 }
 
 /// Asks the engine who it is. Sets the client's version window. Fails with [`Error::Unfit`] when the

@@ -5,8 +5,9 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use http::Request;
+use jiff::Timestamp;
 use tokio::sync::{Notify, Semaphore, mpsc, watch};
 
 use super::client::{Client, empty};
@@ -40,6 +41,15 @@ const COMMANDS_WAITING: usize = 4096;
 const INSPECTS_AT_ONCE: usize = 64;
 /// Observations that the leader has not taken yet.
 const OBSERVATIONS_WAITING: usize = 4096;
+
+/// An engine that cannot be reached yet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Absence {
+    /// Since when nothing was heard of it, as far as is known.
+    pub since: Timestamp,
+    /// Why it is not there, in words.
+    pub reason: String,
+}
 
 /// All engines of the pool.
 #[derive(Debug)]
@@ -163,18 +173,26 @@ impl Fleet {
             })
     }
 
-    /// Takes an engine in and begins to watch it.
-    pub fn add(&self, tag: HostTag, facts: Facts) -> Arc<Host> {
+    /// Takes an engine in and begins to watch it. `absence` is for one that cannot be reached yet.
+    pub fn add(&self, tag: HostTag, facts: Facts, absence: Option<Absence>) -> Arc<Host> {
         let dial = self.dials.dialler(&tag.endpoint);
         let client = Arc::new(Client::new(tag.name.clone(), Arc::clone(&dial)));
         client.set_window(facts.window);
-        let probe = Client::new(tag.name.clone(), dial);
+        let probe = Arc::new(Client::new(tag.name.clone(), dial));
         let (commands, receiver) = mpsc::channel(COMMANDS_WAITING);
-        let health = Health {
-            verdict: Verdict::Ready,
-            last_seen: clock::now(),
-            reason: String::new(),
+        let health = match absence {
+            None => Health {
+                verdict: Verdict::Ready,
+                last_seen: clock::now(),
+                reason: String::new(),
+            },
+            Some(Absence { since, reason }) => Health {
+                verdict: Verdict::Down,
+                last_seen: since,
+                reason,
+            },
         };
+        let is_absent = health.verdict == Verdict::Down;
         let host = Arc::new(Host {
             tag: Arc::new(tag),
             client,
@@ -187,6 +205,8 @@ impl Fleet {
             volume_names: ArcSwap::default(),
             synced: watch::Sender::new(false),
             counted: AtomicBool::new(false),
+            estranged: ArcSwapOption::empty(),
+            left: watch::Sender::new(false),
             commands,
             hint: Notify::new(),
         });
@@ -200,6 +220,13 @@ impl Fleet {
             self.tasks.stopping(),
         );
         let node = host.tag.name.clone();
+        if is_absent {
+            self.lost.rcu(|lost| {
+                let mut lost = BTreeMap::clone(lost);
+                lost.insert(host.tag.id, Arc::clone(&host));
+                lost
+            });
+        }
         self.tasks
             .spawn(tracing::info_span!("watch", %node), watcher.run());
         self.tasks.spawn(
@@ -222,6 +249,26 @@ impl Fleet {
         host
     }
 
+    /// Takes a node out: whoever waits for it is told, and nothing of it is listed any more when this returns.
+    pub async fn remove(&self, id: &NodeId) {
+        let Some(host) = self.host(id) else { return };
+        let without = |hosts: &Arc<BTreeMap<NodeId, Arc<Host>>>| {
+            let mut hosts = BTreeMap::clone(hosts);
+            hosts.remove(id);
+            hosts
+        };
+        self.hosts.rcu(without);
+        self.lost.rcu(without);
+        self.size.send_replace(self.hosts.load().len());
+        host.left.send_replace(true);
+        host.health.send_modify(|health| {
+            health.verdict = Verdict::Down;
+            health.reason = "it was removed from the cluster".to_owned();
+        });
+        // The watcher owns what is listed, and its end of the queue.
+        host.commands.closed().await;
+    }
+
     /// What tells streams that the manager is stopping.
     pub fn stopping(&self) -> crate::tasks::Stopping {
         self.tasks.stopping()
@@ -242,22 +289,33 @@ fn probe_pause(nodes: usize) -> Duration {
 /// Probes one engine on a connection of its own, and says what is thought of it.
 async fn probe_until_stopped(
     host: Arc<Host>,
-    probe: Client,
+    probe: Arc<Client>,
     lost: Arc<ArcSwap<BTreeMap<NodeId, Arc<Host>>>>,
     nodes: watch::Receiver<usize>,
     timeout: Duration,
     mut stopping: crate::tasks::Stopping,
 ) {
-    let mut monitor = Monitor::new(clock::instant(), timeout);
+    let begin = if host.is_up() {
+        Monitor::new
+    } else {
+        Monitor::lost
+    };
+    let mut monitor = begin(clock::instant(), timeout);
     let mut pause = PROBE_EVERY;
     loop {
         tokio::select! {
             biased;
             () = stopping.wait() => return,
+            () = host.until_left() => return,
             () = tokio::time::sleep(pause) => {}
             () = host.hint.notified() => {}
         }
-        let (signal, reason) = ping(&probe).await;
+        // Who was away may have come back as somebody else.
+        let (signal, reason) = if monitor.verdict() == Verdict::Down || host.is_estranged() {
+            recognise(&host, &probe).await
+        } else {
+            ping(&probe).await
+        };
         pause = match signal {
             Signal::Answered => probe_pause(*nodes.borrow()),
             Signal::Refused => REFUSALS_APART,
@@ -275,7 +333,7 @@ async fn probe_until_stopped(
             health.verdict = monitor.verdict();
             changed.is_some()
         });
-        if let Some(verdict) = changed {
+        if let Some(verdict) = changed.filter(|_| !host.has_left()) {
             lost.rcu(|lost| {
                 let mut lost = BTreeMap::clone(lost);
                 if verdict == Verdict::Down {
@@ -299,6 +357,28 @@ fn report(host: &Host, verdict: Verdict) {
         Verdict::Ready => tracing::info!("node is ready"),
         Verdict::Suspect => tracing::info!(reason = health.reason, "node is suspect"),
         Verdict::Down => tracing::warn!(reason = health.reason, "node is down"),
+    }
+}
+
+/// Asks who answers there; only this node's own engine will do.
+async fn recognise(host: &Host, probe: &Arc<Client>) -> (Signal, String) {
+    match ping(probe).await {
+        (Signal::Answered, _) => {}
+        other => return other,
+    }
+    match tokio::time::timeout(CONTACT_TIMEOUT, read_facts(probe)).await {
+        Ok(Ok(facts)) => match host.recognise(facts) {
+            Ok(()) => (Signal::Answered, String::new()),
+            Err(error) => (Signal::Missed, error.to_string()),
+        },
+        Ok(Err(error)) => (Signal::Missed, cause(&error)),
+        Err(_) => (
+            Signal::Missed,
+            format!(
+                "it does not say who it is within {}s",
+                CONTACT_TIMEOUT.as_secs()
+            ),
+        ),
     }
 }
 

@@ -52,6 +52,14 @@ impl Monitor {
         }
     }
 
+    /// An engine that has not answered yet.
+    pub(super) const fn lost(now: Instant, timeout: Duration) -> Self {
+        Self {
+            verdict: Verdict::Down,
+            ..Self::new(now, timeout)
+        }
+    }
+
     /// What is thought of the engine.
     pub(super) const fn verdict(&self) -> Verdict {
         self.verdict

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use api_compat::version::ApiVersion;
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use http::{Request, Response};
 use hyper::body::Incoming;
 use jiff::Timestamp;
@@ -101,6 +101,10 @@ pub struct Host {
     pub(super) volume_names: ArcSwap<BTreeSet<String>>,
     pub(super) synced: watch::Sender<bool>,
     pub(super) counted: AtomicBool,
+    /// Why what answers there is not this node's engine.
+    pub(super) estranged: ArcSwapOption<String>,
+    /// Whether it was taken out of the fleet.
+    pub(super) left: watch::Sender<bool>,
     pub(super) commands: mpsc::Sender<Command>,
     pub(super) hint: tokio::sync::Notify,
 }
@@ -166,13 +170,46 @@ impl Host {
         self.counted.load(Ordering::Acquire)
     }
 
+    /// Whether it was taken out of the fleet.
+    pub fn has_left(&self) -> bool {
+        *self.left.borrow()
+    }
+
+    /// Whether what answers there is another engine.
+    pub(super) fn is_estranged(&self) -> bool {
+        self.estranged.load().is_some()
+    }
+
+    /// Resolves once it was taken out of the fleet.
+    pub async fn until_left(&self) {
+        let _ = self.left.subscribe().wait_for(|left| *left).await;
+    }
+
+    /// Takes note of what the engine said of itself, if it is still the same engine: another one in its place
+    /// knows nothing of our containers, and its word on them must not count.
+    pub(super) fn recognise(&self, facts: Facts) -> Result<(), Error> {
+        let known = self.facts.load();
+        if !known.engine_id.is_empty() && known.engine_id != facts.engine_id {
+            let why = another_engine(&self.tag, &known.engine_id, &facts.engine_id);
+            if self.estranged.swap(Some(Arc::new(why.clone()))).is_none() {
+                self.hint.notify_one();
+            }
+            return Err(self.unfit(&why));
+        }
+        self.estranged.store(None);
+        self.facts.store(Arc::new(facts));
+        Ok(())
+    }
+
     /// Fails if the node is known to be down.
     pub fn ready(&self) -> Result<(), Error> {
         let health = self.health.borrow();
         if health.verdict == Verdict::Down {
-            Err(self.down(&health))
-        } else {
-            Ok(())
+            return Err(self.down(&health));
+        }
+        match &*self.estranged.load() {
+            Some(why) => Err(self.unfit(why)),
+            None => Ok(()),
         }
     }
 
@@ -195,6 +232,13 @@ impl Host {
         Error::Unreachable {
             node: self.tag.name.clone(),
             source: std::io::Error::new(std::io::ErrorKind::TimedOut, why),
+        }
+    }
+
+    fn unfit(&self, why: &str) -> Error {
+        Error::Unfit {
+            node: self.tag.name.clone(),
+            why: why.to_owned(),
         }
     }
 
@@ -328,6 +372,16 @@ impl Host {
         self.commands.send(beginning).await.ok()?;
         self.commands.clone().reserve_owned().await.ok()
     }
+}
+
+/// What is to be done when an endpoint leads to another engine than before.
+pub fn another_engine(tag: &HostTag, known: &str, found: &str) -> String {
+    format!(
+        "the engine at {} is not the one that node {} was: its id is {found}, not {known}. If the machine was replaced, or \
+         its engine got a new id, `flotilla node rm --force {}` and add it again: what it has of the cluster's containers \
+         is found by their labels",
+        tag.endpoint, tag.name, tag.name
+    )
 }
 
 /// A place in a watcher's queue; none if the watcher is gone, which it is when the manager stops.

@@ -31,9 +31,9 @@ pub use dial::{Connection, Dial, Dialling, Dials, Stream, Transports, keep_alive
 pub use endpoint::{BadEndpoint, Endpoint};
 pub use error::Error;
 pub use facts::Facts;
-pub use fleet::Fleet;
+pub use fleet::{Absence, Fleet};
 pub use health::Verdict;
-pub use host::{Change, Creation, Health, Host, ListKind};
+pub use host::{Change, Creation, Health, Host, ListKind, another_engine};
 pub use images::{Image, Images};
 pub use inventory::{Found, Inventory, NodeCounts, NodeTotals};
 pub use ring::{Happened, Ring};

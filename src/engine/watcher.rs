@@ -160,10 +160,12 @@ impl Watcher {
     pub(super) async fn run(mut self) {
         let mut stopping = self.stopping.clone();
         let mut health = self.host.watch_health();
+        let host = Arc::clone(&self.host);
         loop {
             tokio::select! {
                 biased;
                 () = stopping.wait() => return,
+                () = host.until_left() => return self.leave(),
                 // A lost engine may never break its stream off.
                 () = lost(&mut health) => {}
                 ended = self.session() => if let Err(error) = ended {
@@ -175,9 +177,16 @@ impl Watcher {
             tokio::select! {
                 biased;
                 () = stopping.wait() => return,
+                () = host.until_left() => return self.leave(),
                 () = self.idle() => {}
             }
         }
+    }
+
+    /// Nothing of a node that was taken out is listed any more.
+    fn leave(self) {
+        let node = self.host.tag.id;
+        self.inventory.replace_node(node, Vec::new());
     }
 
     /// Between two sessions: a lost node is not asked, and nobody waits for it.
@@ -735,7 +744,7 @@ async fn open(host: Arc<Host>, last_event: Option<i64>) -> Result<Opened, Error>
         .as_nanosecond()
         .midpoint(clock::now().as_nanosecond());
     let engine_nanos = facts.system_time.as_nanosecond();
-    host.facts.store(Arc::new(facts));
+    host.recognise(facts)?;
     let events = in_time(&host, follow(&host, last_event)).await?;
     // One after the other, over one connection: a fleet that has just been found is read all at once.
     let all = EngineCall::get("/containers/json?all=1");

@@ -22,7 +22,7 @@ use super::placing::claim;
 use super::{Error, Manager, names};
 use crate::clock;
 use crate::engine::{self, Details, EngineCall, EngineReply, Host};
-use crate::model::{Caller, ContainerId, NodeId, NodeName, Owner, Realm, RequestId, Verdict};
+use crate::model::{Caller, ContainerId, NodeId, NodeName, Owner, Realm, RequestId};
 use crate::state::{Command, Promise, Refusal};
 use crate::tasks::spawn_stream;
 
@@ -266,17 +266,17 @@ impl Manager {
     }
 
     fn is_just_starting(&self) -> bool {
+        let hosts = self.fleet.hosts();
+        let mut up = hosts.values().filter(|host| host.is_up()).peekable();
+        clock::instant().duration_since(self.began) < COUNTING_PATIENCE
+            && up.peek().is_some()
+            && !up.any(|host| self.takes_work(host))
+    }
+
+    fn takes_work(&self, host: &Host) -> bool {
         let cluster = self.cluster();
-        let now = clock::now();
-        let mut joining = false;
-        for node in cluster.nodes() {
-            if node.is_ready() {
-                return false;
-            }
-            let age = now.duration_since(node.since).unsigned_abs();
-            joining |= node.verdict == Verdict::Joining && age < COUNTING_PATIENCE;
-        }
-        joining
+        let node = cluster.node(host.tag.id);
+        host.is_counted() && node.is_some_and(|node| node.is_ready())
     }
 }
 

@@ -40,7 +40,4 @@ pub enum Error {
     /// The store answered with bytes that are no outcome.
     #[error("the outcome of a command cannot be read")]
     Outcome(#[source] serde_json::Error),
-    /// The store cannot be opened.
-    #[error("the store cannot be opened")]
-    Store(#[source] std::io::Error),
 }

@@ -16,6 +16,9 @@ impl Manager {
         let mut health = host.watch_health();
         loop {
             let now = health.borrow_and_update().clone();
+            if host.has_left() {
+                return;
+            }
             if now.verdict == Verdict::Down {
                 let (node, reason) = (host.tag.id, now.reason);
                 self.log_failure(self.commit(Command::JudgeDown { node, reason }).await);
@@ -31,13 +34,13 @@ impl Manager {
     /// The node answers and all it has is counted: it takes work.
     pub(super) async fn note_ready(&self, host: &Host) {
         let node = host.tag.id;
-        self.log_failure(
-            self.commit(Command::ReportNode {
-                node,
-                engine: reported(&host.facts()),
-            })
-            .await,
-        );
+        let engine = reported(&host.facts());
+        let cluster = self.cluster();
+        let known = cluster.node(node);
+        if known.is_none_or(|known| known.engine.as_ref() != Some(&engine)) {
+            self.log_failure(self.commit(Command::ReportNode { node, engine }).await);
+        }
+        // Also if it was ready before: creates that came too early for a manager that starts wait for a commit.
         self.log_failure(self.commit(Command::JudgeReady { node }).await);
     }
 
@@ -49,7 +52,7 @@ impl Manager {
     }
 }
 
-fn reported(facts: &Facts) -> EngineFacts {
+pub(super) fn reported(facts: &Facts) -> EngineFacts {
     EngineFacts {
         engine_id: facts.engine_id.clone(),
         capacity: facts.capacity,

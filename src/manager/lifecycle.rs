@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::{Error, Manager};
 use crate::engine::{Container, Host, RunState};
-use crate::model::{Caller, RequestId, Resources};
+use crate::model::{Caller, Placement, Realm, RequestId, Resources};
 use crate::state::{Change, Command, Keep, Refusal};
 
 /// Requests with which something of ours is under way: observations of their containers wait.
@@ -198,16 +198,59 @@ impl Manager {
         container: &Container,
         caller: &Caller,
     ) -> Result<(), Error> {
-        let node = host.tag.id;
-        if !self.cluster().node(node).is_some_and(|node| node.is_down()) {
-            let reason = host.health().reason;
-            self.commit(Command::JudgeDown { node, reason }).await?;
-        }
+        self.note_down(host).await?;
         match self.end_promise(container, caller).await? {
             Some(Change::Removed { deferred: true, .. }) => Ok(()),
             // It was never promised, so nobody would remember to remove it.
             _ => Err(host.lost().await.into()),
         }
+    }
+
+    /// What is promised under this reference (a name, `node/name`, or an id or its beginning) on a node whose
+    /// containers this manager has not seen since it began, because it is down.
+    pub fn out_of_sight(&self, reference: &str) -> Option<(Arc<Host>, Arc<Placement>)> {
+        let cluster = self.cluster();
+        let bare = reference.strip_prefix('/').unwrap_or(reference);
+        let (node, name) = match bare.split_once('/') {
+            Some((node, name)) => (Some(node), name),
+            None => (None, bare),
+        };
+        let by_id = || {
+            let mut placements = cluster.placements_by_prefix(bare);
+            placements.next().filter(|_| placements.next().is_none())
+        };
+        let placement = cluster
+            .placement_named(Realm::DEFAULT, name)
+            .or_else(by_id)?;
+        let host = self.fleet.host(&placement.node)?;
+        let is_meant = node.is_none_or(|node| host.tag.is(node));
+        (is_meant && !host.is_synced()).then(|| (host, Arc::clone(placement)))
+    }
+
+    /// Removes what is [out of sight](Self::out_of_sight): its name is free from now on, and its engine removes it
+    /// when it is back.
+    pub async fn remove_out_of_sight(
+        &self,
+        host: &Host,
+        placement: &Placement,
+        caller: &Caller,
+    ) -> Result<(), Error> {
+        self.note_down(host).await?;
+        let request = placement.request;
+        let remove = Command::Remove { request };
+        self.commit_for(request, caller.clone(), remove)
+            .await
+            .map(drop)
+    }
+
+    /// A removal is put off only for a node that is down in the state too.
+    async fn note_down(&self, host: &Host) -> Result<(), Error> {
+        let node = host.tag.id;
+        if !self.cluster().node(node).is_some_and(|node| node.is_down()) {
+            let reason = host.health().reason;
+            self.commit(Command::JudgeDown { node, reason }).await?;
+        }
+        Ok(())
     }
 
     /// Ends the promise that the container holds, if it is the one that holds it: others carry copies of

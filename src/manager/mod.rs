@@ -10,6 +10,7 @@ mod create;
 mod error;
 mod judge;
 mod lifecycle;
+mod membership;
 mod name_in_use;
 mod names;
 mod observe;
@@ -20,16 +21,17 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use raft_store::{MemberId, Options, Store, Volatile};
+use raft_store::Store;
 
 use crate::clock;
 use crate::engine::Fleet;
 use crate::model::{Caller, ClusterId, ManagerId, NodeName, RequestId};
 use crate::state::{self, Change, Cluster, Command, Envelope};
+use crate::tasks::Tasks;
 
 pub use create::{CreateOrder, Created};
 pub use error::Error;
-pub use pool::Member;
+pub use pool::{Member, NodeChange};
 
 /// A command that has not been committed by then is given up on.
 const COMMIT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -47,6 +49,15 @@ pub struct Settings {
     pub given_names: BTreeSet<NodeName>,
 }
 
+/// The log that a manager decides on.
+#[derive(Debug)]
+pub struct Log {
+    /// All that was promised.
+    pub store: Store<Cluster>,
+    /// Who this manager is among those that share it.
+    pub member: ManagerId,
+}
+
 /// One manager: the leader, as long as there is only one.
 #[derive(Debug)]
 pub struct Manager {
@@ -57,41 +68,42 @@ pub struct Manager {
     under_way: lifecycle::UnderWay,
     /// Held from a decision until it is committed: the next one sees what this one promised.
     placing: tokio::sync::Mutex<()>,
-    /// Held while an engine is taken in.
+    /// Held while nodes come or go.
     joining: tokio::sync::Mutex<()>,
+    tasks: Tasks,
+    /// When this manager began.
+    began: std::time::Instant,
 }
 
 impl Manager {
-    /// A manager with a store of its own, in memory: what was promised before is found again on the
-    /// engines.
-    pub async fn found(settings: Settings, fleet: Arc<Fleet>) -> Result<Arc<Self>, Error> {
-        let me = ManagerId::from_bytes(clock::random_bytes());
-        let member = MemberId(*me.as_bytes());
-        let store = Store::open(
-            member,
-            Cluster::new(),
-            Volatile,
-            Options::new(clock::instant),
-        )
-        .map_err(Error::Store)?;
+    /// A manager of the cluster that `log` has, or of a new one if the log is empty.
+    pub async fn open(
+        settings: Settings,
+        log: Log,
+        fleet: Arc<Fleet>,
+        tasks: Tasks,
+    ) -> Result<Arc<Self>, Error> {
         let manager = Self {
-            store,
+            store: log.store,
             fleet,
-            me,
+            me: log.member,
             settings: settings.clone(),
             under_way: lifecycle::UnderWay::default(),
             placing: tokio::sync::Mutex::default(),
             joining: tokio::sync::Mutex::default(),
+            tasks,
+            began: clock::instant(),
         };
-        manager
-            .commit(Command::Found {
-                cluster: settings.cluster,
-                settings: state::Settings {
-                    name: settings.cluster_name,
-                    random_ports: state::RandomPorts::default(),
-                },
-            })
-            .await?;
+        let found = Command::Found {
+            cluster: settings.cluster,
+            settings: state::Settings {
+                name: settings.cluster_name,
+                random_ports: state::RandomPorts::default(),
+            },
+        };
+        if manager.cluster().id() != Some(settings.cluster) {
+            manager.commit(found).await?;
+        }
         Ok(Arc::new(manager))
     }
 

@@ -43,6 +43,10 @@ impl Manager {
                 return Ok(());
             }
             match placement.container {
+                // Left by a create that was cut off: what became of it is seen when its node is back.
+                None if !self.under_way.contains(&request) && !self.is_up(placement.node) => {
+                    return Err(in_use(None));
+                }
                 None if self.is_bound_or_released_in_time(request).await => {}
                 None => return Err(in_use(None)),
                 Some(holder) if self.still_exists(placement.node, holder).await => {
@@ -58,7 +62,7 @@ impl Manager {
     /// Asks a container's engine whether it is still there. One on a node that cannot be asked is.
     async fn still_exists(&self, node: NodeId, container: ContainerId) -> bool {
         let Some(host) = self.fleet.host(&node) else {
-            return false;
+            return self.cluster().node(node).is_some();
         };
         let call = EngineCall::get(format!("/containers/{container}/json"));
         let answer = tokio::time::timeout(ASK_PATIENCE, host.call(call)).await;
@@ -68,6 +72,10 @@ impl Manager {
             self.changed(container).await;
         }
         !gone
+    }
+
+    fn is_up(&self, node: NodeId) -> bool {
+        self.fleet.host(&node).is_some_and(|host| host.is_up())
     }
 
     /// Waits until a reservation has become a container or was given up: whoever comes second learns who

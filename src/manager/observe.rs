@@ -25,6 +25,7 @@ impl Manager {
     ) {
         loop {
             let observation = tokio::select! {
+                biased;
                 () = stopping.wait() => return,
                 observation = observed.recv() => observation,
             };
@@ -36,6 +37,7 @@ impl Manager {
                 }
                 Some(Observation::Synced(node)) => {
                     self.forget_what_is_missing(node).await;
+                    self.resolve_reservations(node).await;
                     // Engines may take long to remove a container: the other nodes do not wait for that.
                     let manager = Arc::clone(&self);
                     spawn_stream(tracing::info_span!("removals"), async move {
@@ -85,10 +87,14 @@ impl Manager {
             return None;
         };
         match placement.container {
-            None => Some(Command::Bind {
+            None if is_made_for(&container, placement) => Some(Command::Bind {
                 request,
                 container: id,
             }),
+            None => {
+                self.fleet.inventory.disown(&id);
+                None
+            }
             Some(bound) if bound != id => {
                 // Made of an image that was committed from one of ours.
                 self.fleet.inventory.disown(&id);
@@ -126,6 +132,30 @@ impl Manager {
         }
     }
 
+    /// Reservations on the node that nobody works on any more, because the manager was stopped in between: bound if
+    /// the container is there, else given up. One that comes yet is known by the tombstone.
+    async fn resolve_reservations(&self, node: NodeId) {
+        let cluster = self.cluster();
+        let left = cluster
+            .placements_on(node)
+            .filter(|placement| placement.container.is_none())
+            .filter(|placement| !self.under_way.contains(&placement.request));
+        for placement in left {
+            let request = placement.request;
+            for container in self.fleet.inventory.named(&placement.name) {
+                if container.request == Some(request) {
+                    self.changed(container.id).await;
+                }
+            }
+            let cluster = self.cluster();
+            let placement = cluster.placement(request);
+            if placement.is_some_and(|placement| placement.container.is_none()) {
+                tracing::info!(%request, "giving up a reservation that nothing came of");
+                self.log_failure(self.commit(Command::Release { request }).await);
+            }
+        }
+    }
+
     /// A container whose request was given up, or whose removal is due: it is removed if it is that very
     /// one. Labels alone prove nothing, because `docker commit` copies them into images: whatever else
     /// carries them is a stranger's and stays.
@@ -155,7 +185,12 @@ impl Manager {
         let due: Vec<_> = self
             .cluster()
             .removals_due_on(node)
-            .map(|tombstone| (tombstone.request, tombstone.container))
+            .map(|tombstone| {
+                (
+                    tombstone.request,
+                    tombstone.container.or_else(|| self.made_unseen(tombstone)),
+                )
+            })
             .collect();
         for (request, container) in due {
             let removed = match container {
@@ -166,6 +201,17 @@ impl Manager {
                 self.log_failure(self.commit(Command::Settle { request }).await);
             }
         }
+    }
+
+    /// What came of a request that was given up while its node was down, before anybody knew whether anything had.
+    fn made_unseen(&self, tombstone: &Tombstone) -> Option<ContainerId> {
+        let named = self.fleet.inventory.named(&tombstone.name);
+        let made = named.iter().find(|container| {
+            container.request == Some(tombstone.request)
+                && container.host.id == tombstone.node
+                && container.state == RunState::Created
+        });
+        made.map(|container| container.id)
     }
 
     async fn remove_for_good(&self, host: &Arc<Host>, container: ContainerId) -> bool {
@@ -194,6 +240,12 @@ impl Manager {
 /// Whether its claim is free: one that was made and never started keeps it.
 fn has_ended(container: &Container) -> bool {
     matches!(container.state, RunState::Exited | RunState::Dead)
+}
+
+/// Whether it is what the reservation was for: labels alone prove nothing.
+fn is_made_for(container: &Container, placement: &Placement) -> bool {
+    container.host.id == placement.node
+        && container.names.iter().any(|name| **name == *placement.name)
 }
 
 /// A name that was changed on the node itself, or whose change was not recorded, is taken over.

@@ -6,12 +6,16 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 
-use super::Manager;
+use super::judge::reported;
+use super::membership::contacts;
+use super::{Error, Manager};
 use crate::clock;
-use crate::engine::{Endpoint, Facts, HostTag, Observation};
-use crate::model::{NodeId, NodeName};
-use crate::state::Command;
-use crate::tasks::{Stopping, Tasks};
+use crate::engine::{
+    Absence, Endpoint, Facts, Host, HostTag, Observation, Verdict, another_engine,
+};
+use crate::model::{Availability, NodeId, NodeName};
+use crate::state::{Command, Refusal};
+use crate::tasks::Stopping;
 
 /// Clients are not kept waiting at the start for an engine that is silent.
 const START_PATIENCE: Duration = Duration::from_millis(1500);
@@ -19,6 +23,19 @@ const START_PATIENCE: Duration = Duration::from_millis(1500);
 const CONTACT_EVERY: Duration = Duration::from_secs(1);
 /// How long a manager that starts waits for the first lists of the engines that it has met.
 const FIRST_LISTS: Duration = Duration::from_secs(3);
+
+/// What an operator changes of a node; what is left out stays.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct NodeChange {
+    /// The address its published ports are shown with.
+    pub address: Option<String>,
+    /// What is wanted of it.
+    pub availability: Option<Availability>,
+    /// Labels that it gets, or that get new values.
+    pub add_labels: BTreeMap<String, String>,
+    /// Labels that it loses; each must be there.
+    pub remove_labels: BTreeSet<String>,
+}
 
 /// An engine that is to be pooled.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,72 +49,214 @@ pub struct Member {
 }
 
 impl Manager {
-    /// Begins to pool `members`, and to take in what is observed of them. Returns once each has
-    /// answered or failed to once, so that equal hostnames get their numbers in the order of `members`, and
-    /// what those that answered have is listed: the first client sees all of it.
-    pub async fn pool(
-        self: &Arc<Self>,
-        members: Vec<Member>,
-        observed: mpsc::Receiver<Observation>,
-        tasks: &Tasks,
-    ) {
-        tasks.spawn(
+    /// Begins to watch the nodes of the state, to pool what the settings add to them, and to take in what is
+    /// observed of them. Returns once each has answered or failed to once, so that equal hostnames get their
+    /// numbers in the order of `given`, and what those that answered have is listed: the first client sees all of it.
+    pub async fn pool(self: &Arc<Self>, given: Vec<Member>, observed: mpsc::Receiver<Observation>) {
+        self.tasks.spawn(
             tracing::info_span!("observe"),
-            Arc::clone(self).observe(observed, tasks.stopping()),
+            Arc::clone(self).observe(observed, self.tasks.stopping()),
         );
-        let contacts = members.into_iter().map(|member| async move {
-            let met = tokio::time::timeout(START_PATIENCE, self.meet(&member)).await;
-            (member, met.ok().flatten())
+        let (contacts, notices) = contacts(&self.cluster(), given);
+        for notice in notices {
+            tracing::warn!("{notice}");
+        }
+        let contacts = contacts.into_iter().map(|contact| async move {
+            let met = tokio::time::timeout(START_PATIENCE, self.meet(&contact.member)).await;
+            let silent = |_| Err(format!("no answer within {}ms", START_PATIENCE.as_millis()));
+            (contact, met.unwrap_or_else(silent))
         });
-        for (member, met) in futures_util::future::join_all(contacts).await {
-            let joined = match met {
-                Some(facts) => self.take_in(&member, facts, tasks).await,
-                None => false,
-            };
-            if !joined {
-                let manager = Arc::clone(self);
-                let (tasks, stopping) = (tasks.clone(), tasks.stopping());
-                let span = tracing::info_span!("join", engine = %member.endpoint);
-                tasks.clone().spawn(span, async move {
-                    manager.keep_trying(member, tasks, stopping).await
-                });
+        for (contact, met) in futures_util::future::join_all(contacts).await {
+            match contact.node {
+                Some(node) => self.resume(node, &contact.member, met),
+                None => self.join(contact.member, met).await,
             }
         }
         let hosts = self.fleet.hosts();
-        let listed = hosts.values().map(|host| host.until_synced());
+        let listed = hosts.values().filter(|host| host.is_up());
+        let listed = listed.map(|host| host.until_synced());
         // An engine that fails after first contact must not keep the manager from serving the others.
         let _ = tokio::time::timeout(FIRST_LISTS, futures_util::future::join_all(listed)).await;
     }
 
-    async fn keep_trying(self: Arc<Self>, member: Member, tasks: Tasks, mut stopping: Stopping) {
+    /// Makes an engine a node because an operator wants it: at once or not at all. A node that was removed may
+    /// come back so.
+    pub async fn add_node(
+        self: &Arc<Self>,
+        member: &Member,
+        labels: BTreeMap<String, String>,
+    ) -> Result<NodeId, Error> {
+        let endpoint = member.endpoint.to_string();
+        if let Some(node) = self.cluster().node_at(&endpoint) {
+            return Err(Error::Impossible(format!(
+                "{endpoint} is node {} already",
+                node.name
+            )));
+        }
+        let facts = self
+            .fleet
+            .contact(&member.endpoint, &provisional_name(member))
+            .await?;
+        self.take_in(member, facts, labels).await
+    }
+
+    /// Takes a node out of the cluster. Nothing is removed from its engine.
+    pub async fn remove_node(&self, node: NodeId, force: bool) -> Result<(), Error> {
+        let _joining = self.joining.lock().await;
+        self.commit(Command::RemoveNode { node, force }).await?;
+        self.fleet.remove(&node).await;
+        Ok(())
+    }
+
+    /// Changes what an operator says of a node.
+    pub async fn update_node(
+        self: &Arc<Self>,
+        node: NodeId,
+        change: NodeChange,
+    ) -> Result<(), Error> {
+        // Two changes of labels must not undo each other.
+        let _joining = self.joining.lock().await;
+        let cluster = self.cluster();
+        let Some(before) = cluster.node(node) else {
+            return Err(Error::Refused(Refusal::NoSuchNode { node }));
+        };
+        let mut labels = before.labels.clone();
+        for key in &change.remove_labels {
+            if labels.remove(key).is_none() {
+                return Err(Error::Impossible(format!(
+                    "node {} has no label {key}",
+                    before.name
+                )));
+            }
+        }
+        labels.extend(change.add_labels);
+        self.commit(Command::UpdateNode {
+            node,
+            name: None,
+            address: change.address.clone(),
+            availability: change.availability,
+            labels: Some(labels),
+        })
+        .await?;
+        if let Some(address) = change.address
+            && let Some(host) = self.fleet.host(&node)
+            && host.tag.address.as_ref() != Some(&address)
+        {
+            self.watch_anew(&host, address).await;
+        }
+        Ok(())
+    }
+
+    /// All that is listed of a node bears its address: it is listed anew.
+    async fn watch_anew(self: &Arc<Self>, host: &Host, address: String) {
+        let tag = HostTag::new(
+            host.tag.id,
+            host.tag.name.clone(),
+            Some(address),
+            host.tag.endpoint.clone(),
+            self.settings.cluster,
+            self.settings.prefix_names,
+        );
+        let health = host.health();
+        let absence = (health.verdict == Verdict::Down).then_some(Absence {
+            since: health.last_seen,
+            reason: health.reason,
+        });
+        let facts = host.facts();
+        self.fleet.remove(&tag.id).await;
+        let host = self.watch(tag, Facts::clone(&facts), absence);
+        if host.is_up() {
+            let _ = tokio::time::timeout(FIRST_LISTS, host.until_synced()).await;
+        }
+    }
+
+    /// Goes on with a node that the state has, whether or not it can be reached now.
+    fn resume(self: &Arc<Self>, id: NodeId, member: &Member, met: Result<Facts, String>) {
+        let cluster = self.cluster();
+        let Some(node) = cluster.node(id) else { return };
+        let tag = HostTag::new(
+            id,
+            node.name.clone(),
+            node.address.clone(),
+            member.endpoint.clone(),
+            self.settings.cluster,
+            self.settings.prefix_names,
+        );
+        let known = node.engine.as_ref();
+        let met = met.and_then(|facts| match known {
+            Some(known) if known.engine_id != facts.engine_id => {
+                Err(another_engine(&tag, &known.engine_id, &facts.engine_id))
+            }
+            _ => Ok(facts),
+        });
+        match met {
+            Ok(facts) => drop(self.watch(tag, facts, None)),
+            Err(reason) => {
+                tracing::warn!(node = %node.name, reason, "node cannot be reached");
+                // When it was last heard of is not known: it was there until this manager stopped, at most.
+                let since = if node.is_down() {
+                    node.since
+                } else {
+                    clock::now()
+                };
+                let absence = Absence { since, reason };
+                drop(self.watch(tag, Facts::remembered(known), Some(absence)));
+            }
+        }
+    }
+
+    /// Takes in an engine of the settings, now or when it answers.
+    async fn join(self: &Arc<Self>, member: Member, met: Result<Facts, String>) {
+        let joined = match met {
+            Ok(facts) => self.take_in(&member, facts, BTreeMap::new()).await,
+            Err(reason) => Err(Error::Impossible(reason)),
+        };
+        let Err(error) = joined else { return };
+        self.cannot_join(&member.endpoint, error.to_string());
+        let manager = Arc::clone(self);
+        let stopping = self.tasks.stopping();
+        let span = tracing::info_span!("join", engine = %member.endpoint);
+        self.tasks.spawn(
+            span,
+            async move { manager.keep_trying(member, stopping).await },
+        );
+    }
+
+    async fn keep_trying(self: Arc<Self>, member: Member, mut stopping: Stopping) {
         loop {
             tokio::select! {
+                biased;
                 () = stopping.wait() => return,
                 () = tokio::time::sleep(CONTACT_EVERY) => {}
             }
-            if let Some(facts) = self.meet(&member).await
-                && self.take_in(&member, facts, &tasks).await
+            // Meanwhile an operator may have added it.
+            if self
+                .cluster()
+                .node_at(&member.endpoint.to_string())
+                .is_some()
             {
-                return;
+                return self.fleet.note_joining(&member.endpoint, None);
+            }
+            let joined = match self.meet(&member).await {
+                Ok(facts) => self.take_in(&member, facts, BTreeMap::new()).await,
+                Err(reason) => Err(Error::Impossible(reason)),
+            };
+            match joined {
+                Ok(_) => return,
+                Err(error) => self.cannot_join(&member.endpoint, error.to_string()),
             }
         }
     }
 
-    /// First contact. A failure is shown in `docker info`, and logged when it changes.
-    async fn meet(&self, member: &Member) -> Option<Facts> {
-        match self
-            .fleet
+    /// First contact, or why there is none.
+    async fn meet(&self, member: &Member) -> Result<Facts, String> {
+        self.fleet
             .contact(&member.endpoint, &provisional_name(member))
             .await
-        {
-            Ok(facts) => Some(facts),
-            Err(error) => {
-                self.cannot_join(&member.endpoint, error.to_string());
-                None
-            }
-        }
+            .map_err(|error| error.to_string())
     }
 
+    /// Shown in `docker info`, and logged when it changes.
     fn cannot_join(&self, endpoint: &Endpoint, reason: String) {
         if self.fleet.joining().get(endpoint) != Some(&reason) {
             tracing::warn!(engine = %endpoint, reason, "engine cannot join yet");
@@ -106,7 +265,12 @@ impl Manager {
     }
 
     /// Makes the engine a node. Fails if it is one already, under another endpoint.
-    async fn take_in(self: &Arc<Self>, member: &Member, facts: Facts, tasks: &Tasks) -> bool {
+    async fn take_in(
+        self: &Arc<Self>,
+        member: &Member,
+        facts: Facts,
+        labels: BTreeMap<String, String>,
+    ) -> Result<NodeId, Error> {
         // One at a time: two endpoints of one engine must not both come in.
         let _joining = self.joining.lock().await;
         let hosts = self.fleet.hosts();
@@ -114,15 +278,12 @@ impl Manager {
             .values()
             .find(|host| host.facts().engine_id == facts.engine_id)
         {
-            self.cannot_join(
-                &member.endpoint,
-                format!(
-                    "its engine id is that of node {} ({}): either both are one engine, then give it once; or one machine \
-                     is a copy of the other, then remove /var/lib/docker/engine-id on one and restart its engine",
-                    twin.tag.name, twin.tag.endpoint
-                ),
-            );
-            return false;
+            return Err(Error::Impossible(format!(
+                "its engine id is that of node {} ({}): either both are one engine, then give it once (if it has moved, \
+                 `flotilla node rm --force {}` first); or one machine is a copy of the other, then remove \
+                 /var/lib/docker/engine-id on one and restart its engine",
+                twin.tag.name, twin.tag.endpoint, twin.tag.name
+            )));
         }
         // A name that was given to an engine is that engine's, even if another comes first.
         let given = self.settings.given_names.iter();
@@ -137,35 +298,41 @@ impl Manager {
             .address
             .clone()
             .or_else(|| member.endpoint.published_address().map(str::to_owned));
-        let added = self
-            .commit(Command::AddNode {
-                node,
-                name: name.clone(),
-                endpoint: member.endpoint.to_string(),
-                address: address.clone(),
-                labels: BTreeMap::new(),
-            })
-            .await;
-        if let Err(error) = added {
-            self.cannot_join(&member.endpoint, error.to_string());
-            return false;
-        }
+        self.commit(Command::AddNode {
+            node,
+            name: name.clone(),
+            endpoint: member.endpoint.to_string(),
+            address: address.clone(),
+            labels,
+        })
+        .await?;
+        // Who it is must be known after a restart, even if it is not counted before.
+        self.commit(Command::ReportNode {
+            node,
+            engine: reported(&facts),
+        })
+        .await?;
         tracing::info!(node = %name, engine = %member.endpoint, version = facts.version, "engine joined");
         self.fleet.note_joining(&member.endpoint, None);
         let tag = HostTag::new(
             node,
-            name.clone(),
+            name,
             address,
             member.endpoint.clone(),
             self.settings.cluster,
             self.settings.prefix_names,
         );
-        let host = self.fleet.add(tag, facts);
-        tasks.spawn(
-            tracing::info_span!("judge", node = %name),
-            Arc::clone(self).judge(host, tasks.stopping()),
-        );
-        true
+        self.watch(tag, facts, None);
+        Ok(node)
+    }
+
+    /// Begins to watch a node, and to commit what is thought of it.
+    fn watch(self: &Arc<Self>, tag: HostTag, facts: Facts, absence: Option<Absence>) -> Arc<Host> {
+        let span = tracing::info_span!("judge", node = %tag.name);
+        let host = self.fleet.add(tag, facts, absence);
+        let judging = Arc::clone(self).judge(Arc::clone(&host), self.tasks.stopping());
+        self.tasks.spawn(span, judging);
+        host
     }
 }
 

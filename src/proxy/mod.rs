@@ -293,6 +293,9 @@ impl Proxy {
         let container = match self.fleet.inventory.find(reference) {
             Found::One(container) => container,
             Found::None => {
+                if let Some((host, _)) = self.manager.out_of_sight(reference) {
+                    host.ready().map_err(reply::from_engine)?;
+                }
                 return Err(ApiError::not_found(format!(
                     "No such container: {reference}"
                 )));

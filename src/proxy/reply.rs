@@ -94,7 +94,6 @@ pub(crate) fn from_manager(error: manager::Error) -> ApiError {
             ApiError::unavailable(format!("the change was not committed: {error}"))
         }
         manager::Error::Outcome(error) => ApiError::internal(error.to_string()),
-        manager::Error::Store(error) => ApiError::internal(error.to_string()),
     }
 }
 

@@ -47,14 +47,20 @@ impl Cluster {
             Command::UpdateNode {
                 node,
                 name,
+                address,
                 availability,
                 labels,
-            } => self.update_node(node, name, availability, labels),
+            } => self.update_node(node, name, address, availability, labels),
             Command::RemoveNode { node, force } => self.remove_node(node, force),
             Command::ReportNode { node, engine } => self.report_node(node, engine),
             Command::JudgeReady { node } => self.judge_ready(node),
             Command::JudgeDown { node, reason } => self.judge_down(node, reason),
-            Command::Reserve(promise) => self.reserve(realm, promise),
+            Command::Reserve(promise) => {
+                let (request, recipe) = (promise.request, promise.recipe);
+                let outcome = self.reserve(realm, promise);
+                self.release_unless_kept(request, recipe);
+                outcome
+            }
             Command::Bind { request, container } => self.bind(request, container),
             Command::Release { request } => self.release(request),
             Command::Adopt {

@@ -62,6 +62,11 @@ pub fn audit(cluster: &Cluster) -> Vec<Broken> {
             say(format!("two nodes are {}", node.endpoint));
         }
     }
+    for endpoint in cluster.retired.keys() {
+        if cluster.node_at(endpoint).is_some() {
+            say(format!("{endpoint} is a node and retired"));
+        }
+    }
     for network in cluster.networks() {
         if let Realised::On { node, .. } = &network.realised
             && cluster.node(*node).is_none()

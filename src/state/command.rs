@@ -40,6 +40,9 @@ pub enum Command {
         node: NodeId,
         /// Its new name.
         name: Option<NodeName>,
+        /// What published ports are to be shown with.
+        #[serde(default)]
+        address: Option<String>,
         /// What is wanted of it.
         availability: Option<Availability>,
         /// All its labels.

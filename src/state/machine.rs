@@ -1,7 +1,7 @@
 //! The cluster as the machine of the replicated log.
 
 use bytes::Bytes;
-use raft_store::{Machine, RestoreError};
+use raft_store::{BlobId, Machine, RestoreError};
 
 use super::Cluster;
 use super::envelope::Envelope;
@@ -35,6 +35,11 @@ impl Machine for Cluster {
 
     fn snapshot(view: &Self) -> Bytes {
         view.to_snapshot()
+    }
+
+    fn released(&mut self) -> Vec<BlobId> {
+        let released = std::mem::take(&mut self.released);
+        released.iter().map(|id| BlobId(*id.as_bytes())).collect()
     }
 
     fn restore(&mut self, snapshot: &[u8]) -> Result<(), RestoreError> {

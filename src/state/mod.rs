@@ -31,7 +31,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::model::{
-    ClusterId, ContainerId, Name, NameHolder, Network, NetworkId, Node, NodeId, NodeName,
+    BlobId, ClusterId, ContainerId, Name, NameHolder, Network, NetworkId, Node, NodeId, NodeName,
     Placement, Realm, RequestId, Resources,
 };
 
@@ -59,9 +59,22 @@ pub struct Cluster {
     nodes: OrdMap<NodeId, Arc<Node>>,
     placements: OrdMap<RequestId, Arc<Placement>>,
     networks: OrdMap<NetworkId, Arc<Network>>,
+    /// Endpoints of nodes that an operator removed: settings alone do not bring them back.
+    retired: OrdMap<String, Retired>,
     tombstones: Tombstones,
     /// Follows from the nodes, placements and networks alone.
     index: Index,
+    /// Blobs that nothing needs since the store last asked.
+    released: Vec<BlobId>,
+}
+
+/// A node that an operator removed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Retired {
+    /// The name it had.
+    pub name: NodeName,
+    /// When it was removed.
+    pub at: Timestamp,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -125,6 +138,11 @@ impl Cluster {
             .and_then(|id| self.nodes.get(id))
     }
 
+    /// What is remembered of a node that an operator removed from this endpoint and that nobody added again.
+    pub fn retired(&self, endpoint: &str) -> Option<&Retired> {
+        self.retired.get(endpoint)
+    }
+
     /// All placements, by request id.
     pub fn placements(&self) -> impl Iterator<Item = &Arc<Placement>> {
         self.placements.values()
@@ -141,6 +159,19 @@ impl Cluster {
             .containers
             .get(&container)
             .and_then(|request| self.placements.get(request))
+    }
+
+    /// The placements whose container's id begins so.
+    pub fn placements_by_prefix<'a>(
+        &'a self,
+        prefix: &'a str,
+    ) -> impl Iterator<Item = &'a Arc<Placement>> {
+        let first = format!("{prefix:0<64}").parse::<ContainerId>().ok();
+        let from = first.map(|first| self.index.containers.range(first..));
+        from.into_iter()
+            .flatten()
+            .take_while(move |(id, _)| id.to_string().starts_with(prefix))
+            .filter_map(|(_, request)| self.placements.get(request))
     }
 
     /// The placement that holds this container name, also while it is being renamed to or from it.
@@ -225,6 +256,8 @@ impl Cluster {
         if let Some(old) = self.placements.get(&placement.request) {
             placement.version = old.version + 1;
             self.index.remove_placement(old);
+            self.released
+                .extend(old.recipe.filter(|_| old.recipe != placement.recipe));
         }
         self.index.add_placement(&placement);
         self.placements
@@ -235,6 +268,7 @@ impl Cluster {
     fn take(&mut self, request: RequestId) -> Option<Arc<Placement>> {
         let placement = self.placements.remove(&request)?;
         self.index.remove_placement(&placement);
+        self.released.extend(placement.recipe);
         Some(placement)
     }
 

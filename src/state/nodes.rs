@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use crate::model::{Availability, EngineFacts, Node, NodeId, NodeName, Verdict};
 
-use super::Cluster;
 use super::refusal::{Change, Refusal};
+use super::{Cluster, Retired};
 
 impl Cluster {
     pub(super) fn add_node(
@@ -34,6 +34,7 @@ impl Cluster {
             });
         }
         self.node_name_is_free(id, &name)?;
+        self.retired.remove(&endpoint);
         self.put_node(Node {
             id,
             name,
@@ -52,6 +53,7 @@ impl Cluster {
         &mut self,
         id: NodeId,
         name: Option<NodeName>,
+        address: Option<String>,
         availability: Option<Availability>,
         labels: Option<BTreeMap<String, String>>,
     ) -> Result<Change, Refusal> {
@@ -60,6 +62,7 @@ impl Cluster {
             self.node_name_is_free(id, &name)?;
             node.name = name;
         }
+        node.address = address.or(node.address);
         node.availability = availability.unwrap_or(node.availability);
         node.labels = labels.unwrap_or(node.labels);
         self.put_node(node);
@@ -85,6 +88,11 @@ impl Cluster {
         self.tombstones.forget_node(id);
         self.index.remove_node(&node);
         self.nodes.remove(&id);
+        let retired = Retired {
+            name: node.name.clone(),
+            at: self.now,
+        };
+        self.retired.insert(node.endpoint.clone(), retired);
         Ok(Change::NodeRemoved(id))
     }
 

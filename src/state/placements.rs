@@ -1,7 +1,7 @@
 //! Commands about placements: from a reservation to its end.
 
 use crate::model::{
-    Availability, ContainerId, Name, NameHolder, NameKind, NodeId, Placement, PortClaim,
+    Availability, BlobId, ContainerId, Name, NameHolder, NameKind, NodeId, Placement, PortClaim,
     PublishedPort, Realm, RequestId, Resources,
 };
 
@@ -247,6 +247,13 @@ impl Cluster {
             ..placement.clone()
         });
         Ok(Change::Placement(request))
+    }
+
+    /// A recipe that came with a reservation that was refused, or had one already, is kept for nothing.
+    pub(super) fn release_unless_kept(&mut self, request: RequestId, recipe: Option<BlobId>) {
+        let kept = self.placements.get(&request).and_then(|p| p.recipe);
+        self.released
+            .extend(recipe.filter(|recipe| kept != Some(*recipe)));
     }
 
     fn keep_promise(

@@ -2,6 +2,7 @@
 //!
 //! Only what was promised is in it. The index follows from that and is made anew.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -12,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::envelope::FEATURE_LEVEL;
 use super::index::Index;
 use super::tombstones::Tombstones;
-use super::{Cluster, Founding, Tombstone};
+use super::{Cluster, Founding, Retired, Tombstone};
 use crate::model::{Network, Node, Placement};
 
 /// The layout of snapshots that this binary writes.
@@ -26,6 +27,7 @@ struct Written<'a> {
     nodes: Vec<&'a Node>,
     placements: Vec<&'a Placement>,
     networks: Vec<&'a Network>,
+    retired: BTreeMap<&'a str, &'a Retired>,
     tombstones: Vec<&'a Tombstone>,
 }
 
@@ -36,6 +38,8 @@ struct Read {
     nodes: Vec<Node>,
     placements: Vec<Placement>,
     networks: Vec<Network>,
+    #[serde(default)]
+    retired: BTreeMap<String, Retired>,
     tombstones: Vec<Tombstone>,
 }
 
@@ -55,6 +59,11 @@ impl Cluster {
             nodes: self.nodes.values().map(Arc::as_ref).collect(),
             placements: self.placements.values().map(Arc::as_ref).collect(),
             networks: self.networks.values().map(Arc::as_ref).collect(),
+            retired: self
+                .retired
+                .iter()
+                .map(|(endpoint, retired)| (endpoint.as_str(), retired))
+                .collect(),
             tombstones: self.tombstones.all().collect(),
         };
         Bytes::from(serde_json::to_vec(&written).expect("a cluster is plain data"))
@@ -95,8 +104,10 @@ impl Cluster {
                 .into_iter()
                 .map(|n| (n.id, Arc::new(n)))
                 .collect(),
+            retired: read.retired.into_iter().collect(),
             tombstones: Tombstones::restored(read.tombstones),
             index,
+            released: Vec::new(),
         })
     }
 }

@@ -260,6 +260,7 @@ fn a_request_comes_once() {
 fn only_a_ready_and_active_node_takes_new_work() {
     let mut world = World::new();
     let availability = |availability| Command::UpdateNode {
+        address: None,
         node: node(1),
         name: None,
         availability: Some(availability),
@@ -827,6 +828,7 @@ fn any_command() -> impl Strategy<Value = Command> {
         1 => (0u8..4).prop_map(down),
         1 => (on(), any::<bool>()).prop_map(|(node, force)| Command::RemoveNode { node, force }),
         1 => (on(), 0u8..4).prop_map(|(node, name)| Command::UpdateNode {
+            address: None,
             node,
             name: Some(format!("host{name}").parse().expect("valid")),
             availability: Some(Availability::Active),

@@ -29,6 +29,16 @@ pub(super) async fn change(proxy: &Proxy, exchange: Exchange) -> Outcome {
             "Neither old nor new names may be empty",
         ));
     }
+    if operation == Operation::ContainerRemove
+        && let Some((host, placement)) = proxy.manager.out_of_sight(exchange.name())
+        && !host.is_up()
+        && exchange.query()?.bool("force")
+    {
+        let caller = &exchange.peer.caller;
+        let removed = proxy.manager.remove_out_of_sight(&host, &placement, caller);
+        removed.await.map_err(from_manager)?;
+        return Ok(reply::status(StatusCode::NO_CONTENT));
+    }
     let found = proxy.container(exchange.name());
     let (host, container) = found.map_err(|error| match operation {
         Operation::ContainerKill => ApiError {
