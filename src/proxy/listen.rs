@@ -120,6 +120,21 @@ pub async fn serve(listener: Listener, proxy: Arc<Proxy>, stopping: Stopping) {
     }
 }
 
+/// Serves one client whose connection came about without a [`Listener`], until it leaves or the manager stops.
+pub async fn serve_one(
+    connection: Connection,
+    identity: String,
+    proxy: Arc<Proxy>,
+    stopping: Stopping,
+) {
+    let _guard = proxy.open.enter();
+    let peer = Peer {
+        caller: Caller::local(),
+        identity,
+    };
+    serve_connection(connection, peer, proxy, stopping).await;
+}
+
 async fn accept(listener: &Listener) -> io::Result<(Connection, Peer)> {
     match listener {
         Listener::Unix(listener, _) => {

@@ -37,7 +37,7 @@ use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use tracing::Instrument as _;
 
-pub use listen::{Listener, Open, SocketFile, serve};
+pub use listen::{Listener, Open, SocketFile, serve, serve_one};
 
 use crate::engine::{Container, Fleet, Found, Host};
 use crate::manager::Manager;

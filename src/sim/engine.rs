@@ -8,6 +8,7 @@ mod shapes;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
 use serde_json::Value;
@@ -67,7 +68,8 @@ pub struct Made {
     /// Its labels.
     pub labels: Vec<(String, String)>,
     memory_bytes: u64,
-    cpu_nanos: u64,
+    /// What it may use of the CPUs.
+    pub cpu_nanos: u64,
     /// Whether it is removed when it ends.
     pub auto_remove: bool,
     created_nanos: i64,
@@ -356,18 +358,29 @@ impl Engine {
         Ok(true)
     }
 
-    /// The container's process ends by itself. False if it does not run.
-    pub fn exit(&self, id: &str, code: i64) -> bool {
+    /// The container that runs `sleep`, since when, and how long it will: then its process ends by itself.
+    pub(super) fn running_for(&self, reference: &str) -> Option<(String, i64, Duration)> {
+        let state = self.lock();
+        let made = state.find(reference)?;
+        let [program, seconds] = made.command.as_slice() else {
+            return None;
+        };
+        let seconds = seconds.parse().ok().filter(|_| program == "sleep")?;
+        let seconds = Duration::try_from_secs_f64(seconds).ok()?;
+        Some((made.id.clone(), made.started?, seconds))
+    }
+
+    /// The process of the container that was started then ends by itself. Returns the container's name, if that runs still.
+    pub(super) fn exit(&self, id: &str, started: i64, code: i64) -> Option<String> {
         let mut state = self.lock();
-        let up = state
-            .containers
-            .get(id)
-            .is_some_and(|made| made.phase.is_up());
-        if up {
-            self.end(&mut state, id, code);
-            self.remove_if_wished(&mut state, id);
+        let made = state.containers.get(id)?;
+        if !made.phase.is_up() || made.started != Some(started) {
+            return None;
         }
-        up
+        let name = made.name.clone();
+        self.end(&mut state, id, code);
+        self.remove_if_wished(&mut state, id);
+        Some(name)
     }
 
     /// The engine was killed and is back: what ran has ended, and nobody was told.
