@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
-use tokio::sync::watch;
+use raft_store::watch;
 use tokio::task::{AbortHandle, JoinHandle, JoinSet};
 use tracing::Instrument as _;
 

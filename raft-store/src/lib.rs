@@ -18,6 +18,7 @@ mod sealed;
 pub mod sim;
 mod stepper;
 mod store;
+pub mod watch;
 
 pub use crate::core::{
     Committed, Compaction, Core, Input, Message, Now, Output, Proposal, Reply, Ticket,

@@ -8,7 +8,8 @@ use std::time::Duration;
 use arc_swap::{ArcSwap, ArcSwapOption};
 use http::Request;
 use jiff::Timestamp;
-use tokio::sync::{Notify, Semaphore, mpsc, watch};
+use raft_store::watch;
+use tokio::sync::{Notify, Semaphore, mpsc};
 
 use super::client::{Client, empty};
 use super::container::HostTag;

@@ -13,8 +13,9 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use http::{Request, Response};
 use hyper::body::Incoming;
 use jiff::Timestamp;
+use raft_store::watch;
 use serde_json::value::RawValue;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot};
 
 use super::call::{EngineCall, EngineReply};
 use super::client::{Body, Client};

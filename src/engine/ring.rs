@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use api_compat::event::Origin;
 use bytes::Bytes;
-use tokio::sync::watch;
+use raft_store::watch;
 
 use super::container::HostTag;
 

@@ -21,7 +21,7 @@ use http::{HeaderValue, StatusCode};
 use http_body::Frame;
 use http_body_util::{BodyExt as _, StreamBody};
 use jiff::Timestamp;
-use tokio::sync::watch;
+use raft_store::watch;
 use tokio::time::Instant;
 
 use super::Proxy;

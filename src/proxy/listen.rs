@@ -11,9 +11,9 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use raft_store::watch;
 use tokio::io::AsyncReadExt as _;
 use tokio::net::{TcpListener, UnixListener};
-use tokio::sync::watch;
 
 use super::Proxy;
 use super::eager::Eager;

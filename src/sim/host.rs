@@ -20,7 +20,8 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use raft_store::sim::Dice;
-use tokio::sync::{oneshot, watch};
+use raft_store::watch;
+use tokio::sync::oneshot;
 
 use super::engine::{Asked, Engine, Identity, Said, unversioned};
 use super::network::{End, Handle, connect};
@@ -166,7 +167,7 @@ impl Host {
 
     /// Stops the engine's threads, or lets them go on.
     pub(super) fn hang(&self, hung: bool) {
-        if self.hung.send_replace(hung) != hung {
+        if *self.hung.send_replace(hung) != hung {
             let what = if hung { "hangs" } else { "goes on" };
             self.steps.tell(format!("{}: engine {what}", self.name));
         }
