@@ -184,6 +184,16 @@ impl<K: Ord + Clone, W> Rereads<K, W> {
         (served, step)
     }
 
+    /// The re-read failed: those it was for are served by the next one, which begins at `again`.
+    pub(super) fn failed(&mut self, key: &K, again: Instant) {
+        let object = self.objects.entry(key.clone()).or_default();
+        object.running = None;
+        let mut waiting = std::mem::take(&mut object.served);
+        waiting.append(&mut object.next);
+        object.next = waiting;
+        object.again_at = Some(again);
+    }
+
     /// The object is gone: all who wait for it are served, and nothing of it is kept. A re-read under way
     /// is no longer its own.
     pub(super) fn gone(&mut self, key: &K) -> Vec<W> {
@@ -299,6 +309,7 @@ mod tests {
                         .iter()
                         .map(|_| "start".to_owned()),
                 ),
+                "failed" => rereads.failed(&(), start + EVENT_PATIENCE),
                 "gone" => done.extend(rereads.gone(&()).iter().map(|w| format!("wake:{w}"))),
                 other => panic!("no such step: {other}"),
             }
@@ -348,6 +359,12 @@ mod tests {
     fn a_change_that_failed_leaves_nothing_behind() {
         check("hold abandon", "");
         check("hold event:die abandon finished", "start");
+    }
+
+    #[test]
+    fn who_waits_for_a_reread_that_failed_is_served_by_the_next() {
+        check("hold settle failed late finished", "start start wake:1");
+        check("event:die failed late finished", "start start");
     }
 
     #[test]

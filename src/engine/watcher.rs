@@ -3,8 +3,8 @@
 //!
 //! One task owns all of it; everything that happens to it is one arm of one `select!`.
 //!
-//! **Invariant**: a waiter never hangs: a read that fails, a stream that breaks and a node that is lost
-//! all wake it.
+//! **Invariant**: a waiter never hangs: a read that cannot succeed, the sync after a stream that broke, and the loss of
+//! the node all wake it.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::future::Future;
@@ -20,8 +20,9 @@ use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use http::Request;
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
+use raft_store::watch;
 use serde_json::value::RawValue;
-use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use super::call::EngineCall;
 use super::client::empty;
@@ -214,15 +215,8 @@ impl Watcher {
 
     /// One life of the event stream, from connect to break.
     async fn session(&mut self) -> Result<(), Error> {
-        let opening = open(Arc::clone(&self.host), self.last_event);
-        tokio::pin!(opening);
-        let opened = loop {
-            tokio::select! {
-                biased;
-                opened = &mut opening => break opened?,
-                Some(command) = self.commands.recv() => self.obey_blind(command),
-            }
-        };
+        // Commands wait until the lists are here: those of a change that is done meanwhile may not show it yet.
+        let opened = open(Arc::clone(&self.host), self.last_event).await?;
         self.clock_ahead_nanos = opened.clock_ahead_nanos;
         // What happened before this moment is history: the lists that were just read show it. Only events that come
         // now can be: later ones may bear older times, if the engine's clock is set back.
@@ -289,6 +283,9 @@ impl Watcher {
         let gone = self.ours_missing_from(&listed);
         self.inventory.replace_node(self.host.tag.id, listed);
         self.host.synced.send_replace(true);
+        for waiter in self.blind.drain(..) {
+            let _ = waiter.send(());
+        }
         for observation in gone {
             self.observe(observation).await;
         }
@@ -567,7 +564,8 @@ impl Watcher {
                 match result {
                     Ok(Some(container)) => self.show(container).await,
                     Ok(None) => return self.gone(id).await,
-                    Err(error) => self.read_later(object, &error),
+                    Err(error) if error.is_transient() => return self.read_later(object, &error),
+                    Err(error) => self.cannot_read(object, &error),
                 }
                 self.served(object);
             }
@@ -576,8 +574,10 @@ impl Watcher {
                 if !self.rereads.is_current(&object, read) {
                     return;
                 }
-                if let Err(error) = result {
-                    self.read_later(object, &error);
+                match result {
+                    Ok(()) => {}
+                    Err(error) if error.is_transient() => return self.read_later(object, &error),
+                    Err(error) => self.cannot_read(object, &error),
                 }
                 self.served(object);
             }
@@ -585,19 +585,28 @@ impl Watcher {
                 self.inspecting -= 1;
                 match result {
                     Ok(inspected) => self.fill_in(id, &inspected).await,
-                    Err(error) => self.read_later(Object::Container(id), &error),
+                    Err(error) => {
+                        let object = Object::Container(id);
+                        self.cannot_read(object, &error);
+                        if error.is_transient() {
+                            self.rereads.again_at(&object, clock::deadline(READ_AGAIN));
+                        }
+                    }
                 }
                 self.note_counted().await;
             }
         }
     }
 
-    /// What could not be read is tried again: nothing else may ever say that the lists are behind.
+    /// What could not be read is tried again: nothing else may ever say that the lists are behind. Whoever waits for it
+    /// waits on: until it can be read, or the stream breaks, or the node is lost.
     fn read_later(&mut self, object: Object, error: &Error) {
+        self.cannot_read(object, error);
+        self.rereads.failed(&object, clock::deadline(READ_AGAIN));
+    }
+
+    fn cannot_read(&self, object: Object, error: &Error) {
         tracing::debug!(%error, ?object, "an object could not be read");
-        if error.is_transient() {
-            self.rereads.again_at(&object, clock::deadline(READ_AGAIN));
-        }
     }
 
     fn served(&mut self, object: Object) {

@@ -212,7 +212,7 @@ impl Manager {
             let bind = Command::Bind { request, container };
             manager.log_failure(manager.commit_for(request, caller, bind).await);
             drop(mark);
-            manager.changed(container).await;
+            manager.catch_up(container).await;
         });
     }
 

@@ -74,7 +74,7 @@ impl Manager {
     pub async fn changed_by_us(&self, changing: Changing) {
         let Changing { mark, container } = changing;
         drop(mark);
-        self.changed(container.id).await;
+        self.catch_up(container.id).await;
     }
 
     /// Before a start: a container that had ended claims its resources again, on its node.

@@ -59,8 +59,9 @@ impl Manager {
         }
     }
 
-    /// Asks a container's engine whether it is still there. One on a node that cannot be asked is.
-    async fn still_exists(&self, node: NodeId, container: ContainerId) -> bool {
+    /// Asks a container's engine whether it is still there, and ends its promise if it is not. One on a node that cannot
+    /// be asked is.
+    pub(super) async fn still_exists(&self, node: NodeId, container: ContainerId) -> bool {
         let Some(host) = self.fleet.host(&node) else {
             return self.cluster().node(node).is_some();
         };
@@ -69,7 +70,10 @@ impl Manager {
         let gone = matches!(answer, Ok(Ok(reply)) if reply.status == StatusCode::NOT_FOUND);
         if gone {
             self.fleet.inventory.remove(&container);
-            self.changed(container).await;
+            let request = self.cluster().placement_of(container).map(|p| p.request);
+            if let Some(request) = request.filter(|request| !self.under_way.contains(request)) {
+                self.log_failure(self.commit(Command::Remove { request }).await);
+            }
         }
         !gone
     }

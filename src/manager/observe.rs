@@ -36,11 +36,11 @@ impl Manager {
                     self.gone(container, request).await
                 }
                 Some(Observation::Synced(node)) => {
-                    self.forget_what_is_missing(node).await;
                     self.resolve_reservations(node).await;
-                    // Engines may take long to remove a container: the other nodes do not wait for that.
+                    // Engines may take long to answer, or to remove a container: the other nodes do not wait for that.
                     let manager = Arc::clone(&self);
                     spawn_stream(tracing::info_span!("removals"), async move {
+                        manager.forget_what_is_missing(node).await;
                         manager.remove_what_is_due(node).await;
                         manager.counted(node).await;
                     });
@@ -58,6 +58,21 @@ impl Manager {
         }
     }
 
+    /// Takes in what was observed of a container while a change of ours was under way with it. One that is not
+    /// listed may have gone meanwhile, or its engine may not have been heard since: only that engine knows.
+    pub(super) async fn catch_up(&self, id: ContainerId) {
+        if self.fleet.inventory.get(&id).is_some() {
+            return self.changed(id).await;
+        }
+        let node = self
+            .cluster()
+            .placement_of(id)
+            .map(|placement| placement.node);
+        if let Some(node) = node {
+            self.still_exists(node, id).await;
+        }
+    }
+
     /// Looks at a container again, now that nothing of ours is under way with it, until what is promised
     /// agrees with what is seen.
     pub(super) async fn changed(&self, id: ContainerId) {
@@ -71,10 +86,7 @@ impl Manager {
     /// The next command that follows from what is seen of a container.
     async fn follows_from(&self, id: ContainerId) -> Option<Command> {
         let cluster = self.cluster();
-        let Some(container) = self.fleet.inventory.get(&id) else {
-            let request = cluster.placement_of(id)?.request;
-            return (!self.under_way.contains(&request)).then_some(Command::Remove { request });
-        };
+        let container = self.fleet.inventory.get(&id)?;
         let request = container
             .request
             .filter(|request| !self.under_way.contains(request))?;
@@ -128,7 +140,7 @@ impl Manager {
         let bound = cluster.placements_on(node).filter_map(|p| p.container);
         let missing = bound.filter(|id| self.fleet.inventory.get(id).is_none());
         for container in missing.collect::<Vec<_>>() {
-            self.changed(container).await;
+            self.catch_up(container).await;
         }
     }
 
