@@ -15,6 +15,7 @@
 //! | [`config`] | shell | every setting, read and checked before anything is opened |
 //! | [`app`] | shell | wires the parts together, starts the tasks, drains them at the end |
 //! | [`clock`] | shell | the only reader of time and randomness |
+//! | [`seal`] | core | seals what must not lie on a disk in the clear |
 //! | [`tasks`] | shell | the only spawner |
 //!
 //! Beside this crate: `api-compat` (Docker's API as types and bytes; knows no cluster) and `raft-store` (a log for any
@@ -30,5 +31,6 @@ pub mod manager;
 pub mod model;
 pub mod proxy;
 pub mod scheduler;
+pub mod seal;
 pub mod state;
 pub mod tasks;

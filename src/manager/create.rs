@@ -22,7 +22,7 @@ use super::placing::claim;
 use super::{Error, Manager, names};
 use crate::clock;
 use crate::engine::{self, Details, EngineCall, EngineReply, Host};
-use crate::model::{Caller, ContainerId, NodeId, NodeName, Owner, Realm, RequestId};
+use crate::model::{BlobId, Caller, ContainerId, NodeId, NodeName, Owner, Realm, RequestId};
 use crate::state::{Command, Promise, Refusal};
 use crate::tasks::spawn_stream;
 
@@ -118,6 +118,7 @@ impl Manager {
         loop {
             let placing = self.placing.lock().await;
             let choice = self.place(order, not_on)?;
+            let recipe = self.sealed_recipe(order, request);
             let promise = Promise {
                 request,
                 name: name.to_owned(),
@@ -133,10 +134,15 @@ impl Manager {
                     .map(|volume| volume.name.to_string())
                     .collect(),
                 acting: self.me,
-                recipe: None,
+                recipe: recipe.as_ref().map(|blob| BlobId::from_bytes(blob.id.0)),
             };
             let reserved = self
-                .commit_for(request, order.caller.clone(), Command::Reserve(promise))
+                .commit_with(
+                    request,
+                    order.caller.clone(),
+                    Command::Reserve(promise),
+                    recipe.into_iter().collect(),
+                )
                 .await;
             drop(placing);
             match reserved {
