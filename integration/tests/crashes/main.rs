@@ -20,6 +20,7 @@ use anyhow::{Context, Result, bail, ensure};
 use flotilla::data::Data;
 use flotilla::state::audit;
 use integration::counter::{Counter, Moment, Watcher};
+use integration::flotilla::Flotilla;
 use integration::harness::{self, Case, case};
 use integration::http;
 use integration::lab::{Host, Lab, Spec};
@@ -47,6 +48,8 @@ fn cases() -> Vec<Case> {
         }),
         case("a_manager_killed_at_any_step_loses_nothing", killed),
         case("fifty_creates_of_one_name_have_one_winner", one_name),
+        case("a_full_disk_refuses_and_loses_nothing", full_disk),
+        case("a_damaged_log_is_refused_and_left_as_it_is", damaged_log),
     ]
 }
 
@@ -338,6 +341,152 @@ fn one_name(lab: &Lab) -> Result<()> {
             .trim()
             == winners[0])
     })
+}
+
+/// A small file system for a manager's data, gone when dropped.
+struct SmallDisk(tempfile::TempDir);
+
+impl SmallDisk {
+    fn new() -> Result<Self> {
+        let disk = Self(tempfile::tempdir()?);
+        run(
+            "mount",
+            &[
+                "-t",
+                "tmpfs",
+                "-o",
+                "size=2m",
+                "flotilla-test",
+                &disk.path(),
+            ],
+        )?;
+        Ok(disk)
+    }
+
+    fn path(&self) -> String {
+        self.0.path().display().to_string()
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        // Lazily: the manager may hold a file of it for another moment.
+        let _ = run("umount", &["-l", &self.path()]);
+    }
+}
+
+fn run(program: &str, arguments: &[&str]) -> Result<()> {
+    let status = std::process::Command::new(program).args(arguments).status();
+    ensure!(
+        status.context(program.to_owned())?.success(),
+        "{program} {arguments:?} failed"
+    );
+    Ok(())
+}
+
+/// Nothing is promised that cannot be written; what was is kept, and all goes on once there is room.
+fn full_disk(lab: &Lab) -> Result<()> {
+    let disk = SmallDisk::new()?;
+    let mut manager = Flotilla::start_on(disk.0.path(), &lab.endpoints())?;
+    let create = |manager: &Flotilla, name: &str| {
+        let path = format!("/containers/create?name={name}");
+        http::request(
+            &manager.unix(),
+            "POST",
+            &path,
+            br#"{"Image":"busybox"}"#,
+            SOON,
+        )
+    };
+    let kept = create(&manager, "kept")?;
+    ensure!(kept.status == 201, "{}", kept.text());
+    let ballast = disk.0.path().join("ballast");
+    fill(&ballast)?;
+    let mut made = vec!["kept".to_owned()];
+    let refusal = loop {
+        // The log has some room of its own before it grows.
+        let name = format!("more-{}", made.len());
+        let reply = create(&manager, &name)?;
+        match reply.status {
+            201 => made.push(name),
+            _ => break reply,
+        }
+        ensure!(made.len() < 20_000, "the disk is never full");
+    };
+    ensure!(
+        refusal.status == 503 && refusal.text().contains("the disk of this manager is full"),
+        "{} {}",
+        refusal.status,
+        refusal.text()
+    );
+    let list = http::get(&manager.unix(), "/containers/json?all=1", SOON)?;
+    let listed = list.json()?.as_array().map_or(0, Vec::len);
+    ensure!(listed == made.len(), "{listed} listed, {} made", made.len());
+    std::fs::remove_file(&ballast)?;
+    wait::until_true("room to be found", SOON, || {
+        let reply = create(&manager, "after")?;
+        Ok(reply.status == 201 || reply.text().contains("already in use"))
+    })?;
+    manager.kill()?;
+    let promised = promised(disk.0.path())?;
+    for name in made.iter().map(String::as_str).chain(["after"]) {
+        ensure!(
+            promised.iter().any(|promise| promise.name == name),
+            "{name} is lost"
+        );
+    }
+    manager.start_again()?;
+    manager.stop()
+}
+
+/// Takes all the room there is.
+fn fill(path: &std::path::Path) -> Result<()> {
+    use std::io::Write as _;
+    let mut file = std::fs::File::create(path)?;
+    for size in [64 << 10, 4096] {
+        while file.write_all(&vec![7; size]).is_ok() {}
+    }
+    Ok(())
+}
+
+/// The manager does not start on a log that lost its end or has other bytes than were written, says what to do, and
+/// goes on when it is whole again.
+fn damaged_log(lab: &Lab) -> Result<()> {
+    let mut pool = Pool::over(lab)?;
+    pool.run("create --name kept busybox")?.ok()?;
+    pool.manager.kill()?;
+    let log = pool.manager.data().join("log.redb");
+    let whole = std::fs::read(&log)?;
+    let mut flipped = whole.clone();
+    // Each copy of the promise that there is: old ones are not looked at any more.
+    let copies: Vec<_> = (0..whole.len() - 6)
+        .filter(|at| whole[*at..].starts_with(b"\"kept\""))
+        .collect();
+    ensure!(!copies.is_empty(), "the promise is not in the log");
+    for at in copies {
+        flipped[at + 1] ^= 1;
+    }
+    for damaged in [&whole[..whole.len() / 2], &flipped] {
+        std::fs::write(&log, damaged)?;
+        let said = match pool.manager.start_again() {
+            Ok(()) => bail!("the manager started on a damaged log"),
+            Err(error) => format!("{error:#}"),
+        };
+        ensure!(
+            said.contains("is damaged") && said.contains("restore"),
+            "{said}"
+        );
+        ensure!(
+            std::fs::read(&log)? == damaged,
+            "the damaged log was changed"
+        );
+    }
+    std::fs::write(&log, &whole)?;
+    pool.manager.start_again()?;
+    pool.wait_until_ready(HOSTS)?;
+    let listed = pool.run("ps -a --format {{.Names}}")?.ok()?;
+    ensure!(listed.trim() == "kept", "{listed}");
+    Ok(())
 }
 
 fn lock<T>(value: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
