@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use api_compat::ApiVersion;
+use api_compat::constraint::Constraint;
 use api_compat::create::{Body, Create};
 use api_compat::labels;
 use api_compat::query::Query;
@@ -43,7 +44,9 @@ pub struct CreateOrder<'a> {
     pub name: Option<String>,
     /// What placing needs to know of the body.
     pub wanted: &'a Create<'a>,
-    /// The body as the client sent it.
+    /// What it says of the node it is to be on.
+    pub constraints: &'a [Constraint],
+    /// The body for the engine, but for what the manager itself adds.
     pub body: &'a [u8],
     /// The query without the name.
     pub query: Query,
