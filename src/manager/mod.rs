@@ -18,14 +18,14 @@ mod placing;
 mod pool;
 mod recipe;
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use raft_store::{Blob, Store};
 
 use crate::clock;
-use crate::engine::Fleet;
+use crate::engine::{Endpoint, Fleet};
 use crate::model::{Caller, ClusterId, ManagerId, NodeName, RequestId};
 use crate::seal::Seal;
 use crate::state::{self, Change, Cluster, Command, Envelope};
@@ -49,7 +49,7 @@ pub struct Settings {
     /// Whether container names are shown as `/node/name`.
     pub prefix_names: bool,
     /// Node names that were given to engines, joined or not.
-    pub given_names: BTreeSet<NodeName>,
+    pub given_names: BTreeMap<Endpoint, NodeName>,
 }
 
 /// The log that a manager decides on.

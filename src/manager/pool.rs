@@ -97,7 +97,16 @@ impl Manager {
             .fleet
             .contact(&member.endpoint, &provisional_name(member))
             .await?;
-        self.take_in(member, facts, labels).await
+        let node = self.take_in(member, facts, labels).await?;
+        // Whoever works on at once finds its containers listed, and the node ready for more.
+        let _ = tokio::time::timeout(FIRST_LISTS, self.until_ready(node)).await;
+        Ok(node)
+    }
+
+    async fn until_ready(&self, node: NodeId) {
+        let mut applied = self.store.watch();
+        let is_ready = || self.cluster().node(node).is_none_or(|node| node.is_ready());
+        while !is_ready() && applied.changed().await.is_ok() {}
     }
 
     /// Takes a node out of the cluster. Nothing is removed from its engine.
@@ -272,6 +281,12 @@ impl Manager {
     ) -> Result<NodeId, Error> {
         // One at a time: two endpoints of one engine must not both come in.
         let _joining = self.joining.lock().await;
+        if facts.engine_id == self.settings.cluster.to_string() {
+            return Err(Error::Impossible(format!(
+                "{} is this cluster itself: give the address of a Docker Engine",
+                member.endpoint
+            )));
+        }
         let hosts = self.fleet.hosts();
         if let Some(twin) = hosts
             .values()
@@ -285,10 +300,10 @@ impl Manager {
             )));
         }
         // A name that was given to an engine is that engine's, even if another comes first.
-        let given = self.settings.given_names.iter();
+        let given = &self.settings.given_names;
         let joined = hosts.values().map(|host| &host.tag.name);
-        let taken: BTreeSet<NodeName> = joined.chain(given).cloned().collect();
-        let name = match &member.name {
+        let taken: BTreeSet<NodeName> = joined.chain(given.values()).cloned().collect();
+        let name = match member.name.as_ref().or(given.get(&member.endpoint)) {
             Some(name) => name.clone(),
             None => distinct(&hostname(&facts, &member.endpoint), &taken),
         };
