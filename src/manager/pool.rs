@@ -11,7 +11,7 @@ use super::membership::contacts;
 use super::{Error, Manager};
 use crate::clock;
 use crate::engine::{
-    Absence, Endpoint, Facts, Host, HostTag, Observation, Verdict, another_engine,
+    self, Absence, Endpoint, Facts, Host, HostTag, Observation, Verdict, another_engine,
 };
 use crate::model::{Availability, NodeId, NodeName};
 use crate::state::{Command, Refusal};
@@ -89,7 +89,7 @@ impl Manager {
         let endpoint = member.endpoint.to_string();
         if let Some(node) = self.cluster().node_at(&endpoint) {
             return Err(Error::Impossible(format!(
-                "{endpoint} is node {} already",
+                "it is node {} already",
                 node.name
             )));
         }
@@ -258,10 +258,16 @@ impl Manager {
 
     /// First contact, or why there is none.
     async fn meet(&self, member: &Member) -> Result<Facts, String> {
-        self.fleet
-            .contact(&member.endpoint, &provisional_name(member))
-            .await
-            .map_err(|error| error.to_string())
+        let name = provisional_name(member);
+        let contact = self.fleet.contact(&member.endpoint, &name);
+        // Whoever is told knows the endpoint, and nobody knows a provisional name.
+        contact.await.map_err(|error| match error {
+            engine::Error::Unreachable { source, .. } => source.to_string(),
+            engine::Error::Unfit { why, .. } | engine::Error::Garbled { why, .. } => why,
+            error @ (engine::Error::Down { .. } | engine::Error::Refused { .. }) => {
+                error.to_string()
+            }
+        })
     }
 
     /// Shown in `docker info`, and logged when it changes.
@@ -282,10 +288,9 @@ impl Manager {
         // One at a time: two endpoints of one engine must not both come in.
         let _joining = self.joining.lock().await;
         if facts.engine_id == self.settings.cluster.to_string() {
-            return Err(Error::Impossible(format!(
-                "{} is this cluster itself: give the address of a Docker Engine",
-                member.endpoint
-            )));
+            return Err(Error::Impossible(
+                "it is this cluster itself: give the address of a Docker Engine".to_owned(),
+            ));
         }
         let hosts = self.fleet.hosts();
         if let Some(twin) = hosts
