@@ -68,7 +68,7 @@ pub(super) async fn answer(proxy: &Arc<Proxy>, mut request: Request<Body>) -> Re
     let read = async {
         let body = read_body(request.body_mut(), proxy.settings.max_body).await?;
         if request.method() == Method::POST {
-            check_content_type(content_type, true)?;
+            check_content_type(content_type, !body.is_empty())?;
         }
         Ok::<_, ApiError>((query?, body))
     };
