@@ -57,8 +57,9 @@ pub async fn run(config: Config) -> Result<(), Error> {
         given_names: config.given_names(),
     };
     let log = manager::Log {
-        store: data.store.clone(),
+        store: data.store,
         member: data.member,
+        seal: data.seal,
     };
     let manager = Manager::open(settings, log, Arc::clone(&fleet), tasks.clone()).await?;
     manager.pool(members(&config), observed).await;

@@ -6,7 +6,7 @@
 //!
 //! **Invariant**: a [`Config`] that exists is sound in itself; nothing here opens a socket.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -473,7 +473,8 @@ fn listeners(sources: &Sources, surroundings: &Surroundings) -> Result<Vec<Liste
     Ok(listeners)
 }
 
-fn default_socket(surroundings: &Surroundings) -> Result<PathBuf, Error> {
+/// The socket that a manager listens on if it is not told where.
+pub fn default_socket(surroundings: &Surroundings) -> Result<PathBuf, Error> {
     if surroundings.root {
         return Ok("/run/flotilla.sock".into());
     }
@@ -756,10 +757,10 @@ fn api_version(text: &str) -> Result<ApiVersion, String> {
 impl Config {
     /// The names that engines were given: hostnames must keep clear of them, also before those
     /// engines have joined.
-    pub fn given_names(&self) -> BTreeSet<NodeName> {
+    pub fn given_names(&self) -> BTreeMap<Endpoint, NodeName> {
         self.engines
             .iter()
-            .filter_map(|engine| engine.name.clone())
+            .filter_map(|engine| Some((engine.endpoint.clone(), engine.name.clone()?)))
             .collect()
     }
 }
@@ -876,7 +877,9 @@ mod tests {
             .map(|engine| engine.endpoint.to_string())
             .collect();
         assert_eq!(engines, ["tcp://10.0.0.1:2375", "tcp://10.0.0.2:2375"]);
-        assert_eq!(config.given_names(), ["a".parse().expect("valid")].into());
+        let given = config.given_names();
+        let given: Vec<_> = given.values().map(NodeName::as_str).collect();
+        assert_eq!(given, ["a"]);
     }
 
     #[test]

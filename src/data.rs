@@ -1,12 +1,14 @@
 //! The data directory: whose it is, and the log of all that was promised.
 //!
-//! `lock` keeps a second manager out, `cluster-id` names the cluster, `log.redb` has the promises.
+//! `lock` keeps a second manager out, `cluster-id` names the cluster, `log.redb` has the promises, and
+//! `seal-key` opens what is sealed in it.
 //!
 //! **Invariant**: what is damaged, or is another cluster's, is refused and left as it is; nothing here
 //! is ever overwritten.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use raft_store::{DurableDisk, Identity, MemberId, OpenError, Options, Store};
@@ -14,6 +16,7 @@ use rustix::fs::{FlockOperation, flock};
 
 use crate::clock;
 use crate::model::{ClusterId, ManagerId};
+use crate::seal::{KEY_BYTES, Seal};
 use crate::state::Cluster;
 
 /// Why the data directory cannot be used.
@@ -52,6 +55,18 @@ pub enum Error {
         /// Whose log it is.
         cluster: ClusterId,
     },
+    /// The key is gone or damaged, but not what is sealed with it.
+    #[error(
+        "{} is missing or damaged, and {} has what is sealed with it: restore it from a backup, or remove the whole directory to \
+         begin anew: containers are then found by their labels",
+        path.display(), log.display()
+    )]
+    LostKey {
+        /// The file.
+        path: PathBuf,
+        /// The log that is there.
+        log: PathBuf,
+    },
     /// The log cannot be trusted.
     #[error("{}", with_causes(.0))]
     Log(OpenError),
@@ -76,7 +91,11 @@ fn with_causes(error: &OpenError) -> String {
     text
 }
 
-/// What a manager finds in its data directory. The directory is locked while this lives.
+/// The hold on a data directory.
+#[derive(Debug)]
+pub struct Lock(#[expect(dead_code, reason = "the lock ends with the file")] File);
+
+/// What a manager finds in its data directory.
 #[derive(Debug)]
 pub struct Data {
     /// The cluster: the same for ever, because containers carry it.
@@ -85,7 +104,10 @@ pub struct Data {
     pub member: ManagerId,
     /// All that was promised.
     pub store: Store<Cluster>,
-    _lock: File,
+    /// Seals what lies beside it.
+    pub seal: Seal,
+    /// Keeps others out for as long as this lives.
+    pub lock: Lock,
 }
 
 impl Data {
@@ -94,6 +116,7 @@ impl Data {
         std::fs::create_dir_all(path).map_err(unusable(path))?;
         let lock = lock(path)?;
         let cluster = cluster_id(path)?;
+        let seal = seal_key(path)?;
         let disk = log_of(path, cluster).map_err(Error::Log)?;
         let member = disk.identity().member;
         let store = Store::open(member, Cluster::new(), disk, Options::new(clock::instant));
@@ -104,7 +127,8 @@ impl Data {
                 path: DurableDisk::path(path),
                 cause,
             })?,
-            _lock: lock,
+            seal,
+            lock,
         })
     }
 }
@@ -114,7 +138,7 @@ fn unusable(path: &Path) -> impl FnOnce(io::Error) -> Error {
     move |cause| Error::Unusable { path, cause }
 }
 
-fn lock(path: &Path) -> Result<File, Error> {
+fn lock(path: &Path) -> Result<Lock, Error> {
     let file = path.join("lock");
     let lock = OpenOptions::new()
         .create(true)
@@ -125,7 +149,7 @@ fn lock(path: &Path) -> Result<File, Error> {
     flock(&lock, FlockOperation::NonBlockingLockExclusive).map_err(|_| Error::InUse {
         path: path.to_owned(),
     })?;
-    Ok(lock)
+    Ok(Lock(lock))
 }
 
 /// The log of this cluster; an empty one if there is none: the containers are then adopted by their labels.
@@ -162,7 +186,7 @@ fn cluster_id(data: &Path) -> Result<ClusterId, Error> {
                 return Err(lost_cluster_id(data, path));
             }
             let cluster = ClusterId::from_bytes(clock::random_bytes());
-            write_whole(data, &path, &cluster.to_string()).map_err(unusable(&path))?;
+            write_whole(data, &path, format!("{cluster}\n").as_bytes()).map_err(unusable(&path))?;
             Ok(cluster)
         }
         Err(error) => Err(unusable(&path)(error)),
@@ -180,11 +204,35 @@ fn lost_cluster_id(data: &Path, path: PathBuf) -> Error {
     }
 }
 
+/// The key of what is sealed: made at the first start, for the eyes of this user alone.
+fn seal_key(data: &Path) -> Result<Seal, Error> {
+    let path = data.join("seal-key");
+    let lost = || Error::LostKey {
+        path: path.clone(),
+        log: DurableDisk::path(data),
+    };
+    match std::fs::read(&path) {
+        Ok(key) => Ok(Seal::new(&key.try_into().map_err(|_| lost())?)),
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(unusable(&path)(error)),
+        Err(_) if DurableDisk::exists(data) => Err(lost()),
+        Err(_) => {
+            let key: [u8; KEY_BYTES] = clock::random_bytes();
+            write_whole(data, &path, &key).map_err(unusable(&path))?;
+            Ok(Seal::new(&key))
+        }
+    }
+}
+
 /// Whole or not at all: a half-written id would orphan every container.
-fn write_whole(data: &Path, path: &Path, text: &str) -> io::Result<()> {
+fn write_whole(data: &Path, path: &Path, bytes: &[u8]) -> io::Result<()> {
     let draft = path.with_extension("new");
-    let mut file = File::create(&draft)?;
-    writeln!(file, "{text}")?;
+    let mut file = OpenOptions::new()
+        .create(true)
+        .truncate(true)
+        .write(true)
+        .mode(0o600)
+        .open(&draft)?;
+    file.write_all(bytes)?;
     file.sync_all()?;
     std::fs::rename(&draft, path)?;
     File::open(data)?.sync_all()
@@ -239,6 +287,10 @@ mod tests {
         let said = refusal(path);
         assert!(said.contains("belongs to cluster"), "{said}");
         std::fs::write(&id, format!("{cluster}\n")).expect("writes");
+        let key = std::fs::read(path.join("seal-key")).expect("reads");
+        std::fs::remove_file(path.join("seal-key")).expect("removes");
+        assert!(refusal(path).contains("seal-key is missing or damaged"));
+        std::fs::write(path.join("seal-key"), &key).expect("writes");
         let mut bytes = std::fs::read(&log).expect("reads");
         let middle = bytes.len() / 2;
         bytes.truncate(middle);

@@ -6,6 +6,7 @@
 //! **Invariant**: nothing here awaits, reads a clock, draws a random number, or panics on what a client sent.
 
 pub mod claim;
+pub mod constraint;
 pub mod container_item;
 pub mod container_status;
 pub mod create;
@@ -26,6 +27,7 @@ pub mod json_view;
 pub mod labels;
 pub mod list_filter;
 pub mod network_list;
+pub mod policies;
 pub mod progress;
 pub mod published;
 pub mod query;

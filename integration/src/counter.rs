@@ -1,14 +1,31 @@
-//! Counts the requests that reach an engine: a listener in front of it that passes every byte on at once.
+//! Sees the requests that reach an engine: a listener in front of it that passes every byte on at once, counts, and
+//! lets a test do something in the middle of one.
 //!
 //! **Invariant**: it understands only as much HTTP/1.1 as it takes to see where the next request begins, and changes
 //! nothing.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
 use anyhow::{Context, Result, bail, ensure};
+
+/// What becomes of a request on its way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Moment {
+    /// It is here, and the engine has not got it.
+    Arrived,
+    /// The engine has got it.
+    Passed,
+    /// The answer is here, and who asked has not got it.
+    Answered,
+    /// Who asked has got the answer.
+    Returned,
+}
+
+/// Told of each moment of each request (`POST /containers/create`); a connection whose watcher says no is cut there.
+pub type Watcher = Arc<dyn Fn(Moment, &str) -> bool + Send + Sync>;
 
 /// A listener in front of one engine.
 #[derive(Debug)]
@@ -20,6 +37,11 @@ pub struct Counter {
 impl Counter {
     /// Listens in front of `tcp://address:port`, until this program ends.
     pub fn before(engine: &str) -> Result<Self> {
+        Self::watched(engine, Arc::new(|_, _| true))
+    }
+
+    /// Listens in front of `tcp://address:port`, and tells of each request while it is on its way.
+    pub fn watched(engine: &str, watcher: Watcher) -> Result<Self> {
         let engine = engine
             .strip_prefix("tcp://")
             .with_context(|| format!("`{engine}` is not tcp://"))?
@@ -31,9 +53,10 @@ impl Counter {
         thread::spawn(move || {
             for client in listener.incoming().flatten() {
                 let (engine, counted) = (engine.clone(), Arc::clone(&counted));
+                let watcher = Arc::clone(&watcher);
                 thread::spawn(move || {
                     // A connection that breaks is for its two ends to judge.
-                    drop(pass(client, &engine, &counted));
+                    drop(pass(client, &engine, &counted, &watcher));
                 });
             }
         });
@@ -57,31 +80,84 @@ impl Counter {
     }
 }
 
-fn pass(client: TcpStream, engine: &str, seen: &Mutex<Vec<String>>) -> Result<()> {
+fn pass(
+    client: TcpStream,
+    engine: &str,
+    seen: &Mutex<Vec<String>>,
+    watcher: &Watcher,
+) -> Result<()> {
     let engine = TcpStream::connect(engine)?;
     client.set_nodelay(true)?;
     engine.set_nodelay(true)?;
-    let (mut answers, mut back) = (engine.try_clone()?, client.try_clone()?);
-    let answering = thread::spawn(move || {
-        // As above.
-        drop(std::io::copy(&mut answers, &mut back));
-        drop(back.shutdown(Shutdown::Write));
-    });
+    let asked: Arc<Mutex<Option<String>>> = Arc::default();
+    let answering = {
+        let (answers, back) = (engine.try_clone()?, client.try_clone()?);
+        let (asked, watcher) = (Arc::clone(&asked), Arc::clone(watcher));
+        thread::spawn(move || {
+            // As above.
+            drop(pass_back(answers, back, &asked, &watcher));
+        })
+    };
     let (mut client, mut engine) = (client, engine);
     let mut reader = Reader::default();
     let mut buffer = [0; 64 << 10];
     while let Ok(count @ 1..) = client.read(&mut buffer) {
+        let requests = reader.read(&buffer[..count])?;
         // First counted, then passed on: whoever has the answer finds its request counted.
-        for request in reader.read(&buffer[..count])? {
-            seen.lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .push(request);
+        for request in &requests {
+            lock(seen).push(request.clone());
+            *lock(&asked) = Some(request.clone());
+            if !watcher(Moment::Arrived, request) {
+                cut(&client, &engine);
+            }
         }
         engine.write_all(&buffer[..count])?;
+        for request in &requests {
+            if !watcher(Moment::Passed, request) {
+                cut(&client, &engine);
+            }
+        }
     }
     engine.shutdown(Shutdown::Write)?;
     drop(answering.join());
     Ok(())
+}
+
+fn pass_back(
+    mut answers: TcpStream,
+    mut back: TcpStream,
+    asked: &Mutex<Option<String>>,
+    watcher: &Watcher,
+) -> Result<()> {
+    let mut buffer = [0; 64 << 10];
+    while let Ok(count @ 1..) = answers.read(&mut buffer) {
+        // What comes first belongs to the last request: one follows the other.
+        let request = lock(asked).take();
+        let tell = |moment| {
+            request
+                .as_ref()
+                .is_none_or(|request| watcher(moment, request))
+        };
+        if !tell(Moment::Answered) {
+            cut(&back, &answers);
+        }
+        back.write_all(&buffer[..count])?;
+        if !tell(Moment::Returned) {
+            cut(&back, &answers);
+        }
+    }
+    back.shutdown(Shutdown::Write)?;
+    Ok(())
+}
+
+/// Nothing passes any more; an end that has gone by itself is cut already.
+fn cut(one: &TcpStream, other: &TcpStream) {
+    drop(one.shutdown(Shutdown::Both));
+    drop(other.shutdown(Shutdown::Both));
+}
+
+fn lock<T>(value: &Mutex<T>) -> MutexGuard<'_, T> {
+    value.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Finds the requests in what a client sends.

@@ -75,16 +75,35 @@ pub struct Flotilla {
     tether: Option<Tether>,
     arguments: Vec<String>,
     port: u16,
+    data: PathBuf,
     folder: TempDir,
 }
 
 impl Flotilla {
     /// Starts a manager of these engines (`tcp://…`, `unix://…`) with further arguments, and waits until it answers.
     pub fn start(engines: &[String], arguments: &[&str]) -> Result<Self> {
-        let folder = tempfile::Builder::new()
-            .prefix("flotilla")
-            .tempdir()
-            .context("no folder for temporary files")?;
+        let folder = Self::folder()?;
+        let data = folder.path().join("data");
+        Self::start_in(folder, data, engines, arguments)
+    }
+
+    /// The same with its data in this directory.
+    pub fn start_on(data: &Path, engines: &[String]) -> Result<Self> {
+        Self::start_in(Self::folder()?, data.to_owned(), engines, &[])
+    }
+
+    fn folder() -> Result<TempDir> {
+        let mut folder = tempfile::Builder::new();
+        let folder = folder.prefix("flotilla").tempdir();
+        folder.context("no folder for temporary files")
+    }
+
+    fn start_in(
+        folder: TempDir,
+        data: PathBuf,
+        engines: &[String],
+        arguments: &[&str],
+    ) -> Result<Self> {
         // The port is free now; nobody else of this machine picks it in the moment until it is used.
         let port = TcpListener::bind("127.0.0.1:0")
             .and_then(|listener| listener.local_addr())?
@@ -99,16 +118,14 @@ impl Flotilla {
         for engine in engines {
             all.extend(["--engine".to_owned(), engine.clone()]);
         }
-        all.extend([
-            "--data".to_owned(),
-            folder.path().join("data").display().to_string(),
-        ]);
+        all.extend(["--data".to_owned(), data.display().to_string()]);
         all.extend(arguments.iter().map(|&argument| argument.to_owned()));
         let mut flotilla = Self {
             child: None,
             tether: None,
             arguments: all,
             port,
+            data,
             folder,
         };
         flotilla.start_again()?;
@@ -181,7 +198,7 @@ impl Flotilla {
     /// The folder its data is in.
     #[must_use]
     pub fn data(&self) -> PathBuf {
-        self.folder.path().join("data")
+        self.data.clone()
     }
 
     /// What it logged so far.

@@ -1,12 +1,13 @@
 //! Engines behind one manager, and the stock CLI for it: one line of shell per step.
 
+use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
 use crate::client::{Docker, Output, Terminal};
-use crate::flotilla::Flotilla;
+use crate::flotilla::{self, Flotilla};
 use crate::lab::Lab;
 use crate::wire::{self, Answer};
 use crate::{http, wait};
@@ -31,14 +32,19 @@ impl Pool {
 
     /// A pool of these engines, its manager started with further arguments.
     pub fn of(engines: &[String], arguments: &[&str]) -> Result<Self> {
+        let pool = Self::begun(engines, arguments)?;
+        pool.wait_until_ready(pool.size)?;
+        Ok(pool)
+    }
+
+    /// The same before its engines have joined; some may never.
+    pub fn begun(engines: &[String], arguments: &[&str]) -> Result<Self> {
         let manager = Flotilla::start(engines, arguments)?;
-        let pool = Self {
+        Ok(Self {
             docker: manager.docker()?,
             manager,
             size: engines.len(),
-        };
-        pool.wait_until_ready(pool.size)?;
-        Ok(pool)
+        })
     }
 
     /// Waits until so many nodes are ready, and none is on its way.
@@ -79,6 +85,16 @@ impl Pool {
         let words = words(line);
         let words: Vec<&str> = words.iter().map(String::as_str).collect();
         self.docker.run_with(&words, stdin)
+    }
+
+    /// Runs `flotilla <line>` as a client of the manager.
+    pub fn flotilla(&self, line: &str) -> Result<Output> {
+        let mut command = Command::new(flotilla::binary()?);
+        command
+            .args(words(line))
+            .env("FLOTILLA_HOST", self.manager.unix())
+            .env("DOCKER_HOST", "unix:///nobody/looks/here");
+        self.docker.finish(&mut command, b"")
     }
 
     /// What `docker <line>` writes to its standard output; an error if it fails.

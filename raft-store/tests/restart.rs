@@ -10,10 +10,10 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use raft_store::sim::Dice;
+use raft_store::sim::{Dice, SimulatedFile};
 use raft_store::{
-    ClusterId, Compaction, DurableDisk, Ended, Identity, MemberId, OpenError, Options,
-    ProposeError, Store,
+    Bytewise as _, ClusterId, Compaction, DurableDisk, Ended, Identity, MemberId, OpenError,
+    Options, ProposeError, Store,
 };
 
 use journal::{Journal, KEPT, blob, command};
@@ -259,4 +259,25 @@ async fn a_real_disk_that_is_full_refuses_and_loses_nothing() {
     let store = open(directory.path());
     assert_eq!(store.view().get(&0), Some(&number));
     check_blobs(&store).await;
+}
+
+/// Two syncs are what one two-phase commit takes; whoever waits for a promise waits for no more, but for the moment in
+/// which the file grows.
+#[tokio::test]
+async fn a_proposal_waits_for_two_syncs() {
+    let file = Arc::new(SimulatedFile::new());
+    let disk = DurableDisk::create_on(Arc::clone(&file), "test".to_owned(), IDENTITY);
+    let disk = disk.expect("creates");
+    let store = Store::open(IDENTITY.member, Journal::default(), disk, options()).expect("opens");
+    for number in 0..40 {
+        let (before, length) = (file.syncs(), file.len().expect("known"));
+        propose(&store, 1, number).await;
+        let grew = file.len().expect("known") > length;
+        assert_eq!(
+            file.syncs() - before,
+            2 + u64::from(grew),
+            "proposal {number}"
+        );
+    }
+    store.shutdown().await;
 }

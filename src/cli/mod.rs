@@ -1,11 +1,17 @@
 //! The command line: what `flotilla` can be told to do.
 //!
-//! **Invariant**: nothing here does it; one file per command says what it takes.
+//! **Invariant**: one file per command says what it takes. `serve` is done by [`crate::app`]; all others are clients of a
+//! running manager.
 
+mod client;
+mod node;
+mod node_table;
 mod serve;
 
 use clap::{Parser, Subcommand};
 
+pub use client::{Address, Error as ClientError};
+pub use node::{Error as NodeError, Node};
 pub use serve::Serve;
 
 /// A cluster of Docker hosts that answers as one Docker Engine
@@ -30,6 +36,8 @@ pub enum Command {
     /// the file given with --config (node-timeout = "3s"). A flag wins over a variable, a variable
     /// over the file.
     Serve(Box<Serve>),
+    /// List, add, remove and change the nodes of a running manager
+    Node(Node),
     /// Print the version
     Version,
 }
@@ -39,6 +47,10 @@ Examples:
   Pool two hosts, and list the containers of both:
     flotilla serve --engine tcp://10.0.0.1:2375 --engine tcp://10.0.0.2:2375
     DOCKER_HOST=unix:///run/flotilla.sock docker ps
+
+  See its nodes, and take in one more:
+    flotilla node ls
+    flotilla node add tcp://10.0.0.3:2375
 
   See what can be set:
     flotilla serve --help";
@@ -70,6 +82,30 @@ mod tests {
             Some(std::path::Path::new("/f.toml"))
         );
         assert_eq!(serve.settings.drain.as_deref(), Some("3"));
+    }
+
+    #[test]
+    fn node_commands_take_the_managers_address_anywhere() {
+        for line in [
+            "-H unix:///x node ls",
+            "node -H unix:///x ls",
+            "node ls -H unix:///x",
+        ] {
+            let words = std::iter::once("flotilla").chain(line.split(' '));
+            let read = Cli::try_parse_from(words);
+            assert_eq!(read.is_ok(), !line.starts_with('-'), "{line}");
+        }
+        for wrong in [
+            "node update a",
+            "node update a --availability paused",
+            "node rm",
+            "node add",
+            "node ls --format yaml",
+            "node ls --filter state=down",
+        ] {
+            let words = std::iter::once("flotilla").chain(wrong.split(' '));
+            assert!(Cli::try_parse_from(words).is_err(), "{wrong}");
+        }
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! What an engine says of itself: read at each connect, and again now and then.
 
+use api_compat::json_view::View;
 use api_compat::version::ApiVersion;
 use bytes::Bytes;
 use jiff::Timestamp;
@@ -32,6 +33,8 @@ pub struct Facts {
     pub capacity: Resources,
     /// The engine's labels.
     pub labels: BTreeMap<String, String>,
+    /// More of what it says of itself, by the names that classic Swarm gave it as labels.
+    pub says: BTreeMap<String, String>,
     /// Whether its experimental features are on.
     pub experimental: bool,
     /// The engine's clock when it answered.
@@ -64,6 +67,7 @@ impl Facts {
             arch: text(|engine| &engine.platform.arch),
             capacity: engine.map_or(Resources::ZERO, |engine| engine.capacity),
             labels: BTreeMap::new(),
+            says: BTreeMap::new(),
             experimental: false,
             system_time: crate::clock::now(),
             info: Bytes::new(),
@@ -88,6 +92,7 @@ pub(super) async fn read_facts(client: &Arc<Client>) -> Result<Facts, Error> {
     let info = client.ask(EngineCall::get("/info")).await?.body;
     let parsed: bollard::models::SystemInfo = serde_json::from_slice(&info)
         .map_err(|error| client.garbled(format_args!("/info: {error}")))?;
+    let says = says(&info);
     let cpus = u64::try_from(parsed.ncpu.unwrap_or(0)).unwrap_or(0);
     Ok(Facts {
         engine_id: parsed.id.unwrap_or_default(),
@@ -112,6 +117,7 @@ pub(super) async fn read_facts(client: &Arc<Client>) -> Result<Facts, Error> {
                     })
             })
             .collect(),
+        says,
         experimental: parsed.experimental_build.unwrap_or(false),
         system_time: parsed
             .system_time
@@ -119,6 +125,24 @@ pub(super) async fn read_facts(client: &Arc<Client>) -> Result<Facts, Error> {
             .unwrap_or_else(crate::clock::now),
         info,
     })
+}
+
+/// What classic Swarm made labels of.
+fn says(info: &[u8]) -> BTreeMap<String, String> {
+    const NAMES: [(&str, &str); 5] = [
+        ("storagedriver", "Driver"),
+        ("executiondriver", "ExecutionDriver"),
+        ("kernelversion", "KernelVersion"),
+        ("operatingsystem", "OperatingSystem"),
+        ("ostype", "OSType"),
+    ];
+    let Ok(info) = View::parse(info) else {
+        return BTreeMap::new();
+    };
+    let said = NAMES.map(|(name, field)| (name.to_owned(), info.text_of(field).into_owned()));
+    said.into_iter()
+        .filter(|(_, value)| !value.is_empty())
+        .collect()
 }
 
 fn window(client: &Client, max: Option<&str>, min: Option<&str>) -> Result<ApiWindow, Error> {

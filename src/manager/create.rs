@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use api_compat::ApiVersion;
+use api_compat::constraint::Constraint;
 use api_compat::create::{Body, Create};
 use api_compat::labels;
 use api_compat::query::Query;
@@ -22,7 +23,7 @@ use super::placing::claim;
 use super::{Error, Manager, names};
 use crate::clock;
 use crate::engine::{self, Details, EngineCall, EngineReply, Host};
-use crate::model::{Caller, ContainerId, NodeId, NodeName, Owner, Realm, RequestId};
+use crate::model::{BlobId, Caller, ContainerId, NodeId, NodeName, Owner, Realm, RequestId};
 use crate::state::{Command, Promise, Refusal};
 use crate::tasks::spawn_stream;
 
@@ -43,7 +44,9 @@ pub struct CreateOrder<'a> {
     pub name: Option<String>,
     /// What placing needs to know of the body.
     pub wanted: &'a Create<'a>,
-    /// The body as the client sent it.
+    /// What it says of the node it is to be on.
+    pub constraints: &'a [Constraint],
+    /// The body for the engine, but for what the manager itself adds.
     pub body: &'a [u8],
     /// The query without the name.
     pub query: Query,
@@ -118,6 +121,7 @@ impl Manager {
         loop {
             let placing = self.placing.lock().await;
             let choice = self.place(order, not_on)?;
+            let recipe = self.sealed_recipe(order, request);
             let promise = Promise {
                 request,
                 name: name.to_owned(),
@@ -133,10 +137,15 @@ impl Manager {
                     .map(|volume| volume.name.to_string())
                     .collect(),
                 acting: self.me,
-                recipe: None,
+                recipe: recipe.as_ref().map(|blob| BlobId::from_bytes(blob.id.0)),
             };
             let reserved = self
-                .commit_for(request, order.caller.clone(), Command::Reserve(promise))
+                .commit_with(
+                    request,
+                    order.caller.clone(),
+                    Command::Reserve(promise),
+                    recipe.into_iter().collect(),
+                )
                 .await;
             drop(placing);
             match reserved {

@@ -16,22 +16,25 @@ mod names;
 mod observe;
 mod placing;
 mod pool;
+mod recipe;
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use raft_store::Store;
+use raft_store::{Blob, Store};
 
 use crate::clock;
-use crate::engine::Fleet;
+use crate::engine::{Endpoint, Fleet};
 use crate::model::{Caller, ClusterId, ManagerId, NodeName, RequestId};
+use crate::seal::Seal;
 use crate::state::{self, Change, Cluster, Command, Envelope};
 use crate::tasks::Tasks;
 
 pub use create::{CreateOrder, Created};
 pub use error::Error;
 pub use pool::{Member, NodeChange};
+pub use recipe::{Error as RecipeError, Recipe};
 
 /// A command that has not been committed by then is given up on.
 const COMMIT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -46,7 +49,7 @@ pub struct Settings {
     /// Whether container names are shown as `/node/name`.
     pub prefix_names: bool,
     /// Node names that were given to engines, joined or not.
-    pub given_names: BTreeSet<NodeName>,
+    pub given_names: BTreeMap<Endpoint, NodeName>,
 }
 
 /// The log that a manager decides on.
@@ -56,6 +59,8 @@ pub struct Log {
     pub store: Store<Cluster>,
     /// Who this manager is among those that share it.
     pub member: ManagerId,
+    /// Seals what lies beside it.
+    pub seal: Seal,
 }
 
 /// One manager: the leader, as long as there is only one.
@@ -64,6 +69,7 @@ pub struct Manager {
     store: Store<Cluster>,
     fleet: Arc<Fleet>,
     me: ManagerId,
+    seal: Seal,
     settings: Settings,
     under_way: lifecycle::UnderWay,
     /// Held from a decision until it is committed: the next one sees what this one promised.
@@ -87,6 +93,7 @@ impl Manager {
             store: log.store,
             fleet,
             me: log.member,
+            seal: log.seal,
             settings: settings.clone(),
             under_way: lifecycle::UnderWay::default(),
             placing: tokio::sync::Mutex::default(),
@@ -136,12 +143,24 @@ impl Manager {
         caller: Caller,
         command: Command,
     ) -> Result<Change, Error> {
+        self.commit_with(request, caller, command, Vec::new()).await
+    }
+
+    /// Commits a command together with what is kept beside the log for it.
+    async fn commit_with(
+        &self,
+        request: RequestId,
+        caller: Caller,
+        command: Command,
+        blobs: Vec<Blob>,
+    ) -> Result<Change, Error> {
         let envelope = Envelope::new(request, caller, clock::now(), command);
         let applied = self
             .store
-            .propose(
+            .propose_with(
                 *request.as_bytes(),
                 envelope.encode(),
+                blobs,
                 clock::deadline(COMMIT_TIMEOUT),
             )
             .await

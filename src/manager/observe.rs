@@ -7,10 +7,10 @@ use std::time::Duration;
 use api_compat::ApiVersion;
 use tokio::sync::mpsc;
 
-use super::Manager;
+use super::{Error, Manager};
 use crate::engine::{Container, EngineCall, Host, Observation, RunState};
 use crate::model::{ContainerId, NodeId, Placement, RequestId};
-use crate::state::{Cause, Command, Keep, Promise, Tombstone};
+use crate::state::{Cause, Command, Keep, Promise, Refusal, Tombstone};
 use crate::tasks::{Stopping, spawn_stream};
 
 /// An engine may take so long to stop and remove a container.
@@ -77,8 +77,17 @@ impl Manager {
     /// agrees with what is seen.
     pub(super) async fn changed(&self, id: ContainerId) {
         while let Some(command) = self.follows_from(id).await {
-            if let Err(error) = self.commit(command).await {
-                return tracing::warn!(%error, container = %id, "an observation could not be committed");
+            let adopting = matches!(command, Command::Adopt { .. });
+            match self.commit(command).await {
+                Ok(_) => {}
+                // Its node was away while somebody else got the name: it is a stranger, and counts as one.
+                Err(Error::Refused(error @ Refusal::NameTaken { .. })) if adopting => {
+                    tracing::warn!(%error, container = %id, "a container of ours is not taken back");
+                    return self.fleet.inventory.disown(&id);
+                }
+                Err(error) => {
+                    return tracing::warn!(%error, container = %id, "an observation could not be committed");
+                }
             }
         }
     }

@@ -11,9 +11,9 @@ use api_compat::image_ref::ImageRef;
 use super::{CreateOrder, Error, Manager};
 use crate::engine::{Found, Host, Verdict};
 use crate::model::{
-    NodeId, Platform, PortClaim, PortOrigin, Protocol, PublishedPort, Realm, Resources,
+    Node, NodeId, Platform, PortClaim, PortOrigin, Protocol, PublishedPort, Realm, Resources,
 };
-use crate::scheduler::{self, Candidate, Pin, Refusal, Request, TakenPort};
+use crate::scheduler::{self, Candidate, Pin, Refusal, Request, TakenPort, Traits};
 use crate::state::Cluster;
 
 /// Where a container goes, and the host ports it holds there.
@@ -40,6 +40,7 @@ impl Manager {
             image: order.wanted.image.to_string(),
             bring_image: false,
             platform: platform(order.query.text("platform")),
+            constraints: order.constraints.to_vec(),
             pins: self.pins(order.wanted, &cluster)?,
         };
         let candidates = self.candidates(&request, &cluster, not_on);
@@ -110,6 +111,11 @@ impl Manager {
                         .saturating_add(u32::try_from(counts.unmanaged).unwrap_or(u32::MAX)),
                     has_image: host.images().find(&request.image).is_some(),
                     taken: self.taken(request, cluster, node.id),
+                    traits: if request.constraints.is_empty() {
+                        Traits::default()
+                    } else {
+                        traits(node, host)
+                    },
                 }
             })
             .collect()
@@ -171,6 +177,18 @@ impl Manager {
         let mut holders: Vec<_> = hosts.values().filter(|host| has(host)).cloned().collect();
         holders.sort_by(|a, b| a.tag.name.cmp(&b.tag.name));
         holders
+    }
+}
+
+/// What constraints may ask of the node.
+fn traits(node: &Node, host: &Host) -> Traits {
+    let facts = host.facts();
+    Traits {
+        hostname: facts.hostname.clone(),
+        address: node.address.clone(),
+        node_labels: node.labels.clone(),
+        engine_labels: facts.labels.clone(),
+        says: facts.says.clone(),
     }
 }
 

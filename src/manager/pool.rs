@@ -11,7 +11,7 @@ use super::membership::contacts;
 use super::{Error, Manager};
 use crate::clock;
 use crate::engine::{
-    Absence, Endpoint, Facts, Host, HostTag, Observation, Verdict, another_engine,
+    self, Absence, Endpoint, Facts, Host, HostTag, Observation, Verdict, another_engine,
 };
 use crate::model::{Availability, NodeId, NodeName};
 use crate::state::{Command, Refusal};
@@ -89,7 +89,7 @@ impl Manager {
         let endpoint = member.endpoint.to_string();
         if let Some(node) = self.cluster().node_at(&endpoint) {
             return Err(Error::Impossible(format!(
-                "{endpoint} is node {} already",
+                "it is node {} already",
                 node.name
             )));
         }
@@ -97,7 +97,16 @@ impl Manager {
             .fleet
             .contact(&member.endpoint, &provisional_name(member))
             .await?;
-        self.take_in(member, facts, labels).await
+        let node = self.take_in(member, facts, labels).await?;
+        // Whoever works on at once finds its containers listed, and the node ready for more.
+        let _ = tokio::time::timeout(FIRST_LISTS, self.until_ready(node)).await;
+        Ok(node)
+    }
+
+    async fn until_ready(&self, node: NodeId) {
+        let mut applied = self.store.watch();
+        let is_ready = || self.cluster().node(node).is_none_or(|node| node.is_ready());
+        while !is_ready() && applied.changed().await.is_ok() {}
     }
 
     /// Takes a node out of the cluster. Nothing is removed from its engine.
@@ -250,10 +259,16 @@ impl Manager {
 
     /// First contact, or why there is none.
     async fn meet(&self, member: &Member) -> Result<Facts, String> {
-        self.fleet
-            .contact(&member.endpoint, &provisional_name(member))
-            .await
-            .map_err(|error| error.to_string())
+        let name = provisional_name(member);
+        let contact = self.fleet.contact(&member.endpoint, &name);
+        // Whoever is told knows the endpoint, and nobody knows a provisional name.
+        contact.await.map_err(|error| match error {
+            engine::Error::Unreachable { source, .. } => source.to_string(),
+            engine::Error::Unfit { why, .. } | engine::Error::Garbled { why, .. } => why,
+            error @ (engine::Error::Down { .. } | engine::Error::Refused { .. }) => {
+                error.to_string()
+            }
+        })
     }
 
     /// Shown in `docker info`, and logged when it changes.
@@ -273,6 +288,11 @@ impl Manager {
     ) -> Result<NodeId, Error> {
         // One at a time: two endpoints of one engine must not both come in.
         let _joining = self.joining.lock().await;
+        if facts.engine_id == self.settings.cluster.to_string() {
+            return Err(Error::Impossible(
+                "it is this cluster itself: give the address of a Docker Engine".to_owned(),
+            ));
+        }
         let hosts = self.fleet.hosts();
         if let Some(twin) = hosts
             .values()
@@ -286,10 +306,10 @@ impl Manager {
             )));
         }
         // A name that was given to an engine is that engine's, even if another comes first.
-        let given = self.settings.given_names.iter();
+        let given = &self.settings.given_names;
         let joined = hosts.values().map(|host| &host.tag.name);
-        let taken: BTreeSet<NodeName> = joined.chain(given).cloned().collect();
-        let name = match &member.name {
+        let taken: BTreeSet<NodeName> = joined.chain(given.values()).cloned().collect();
+        let name = match member.name.as_ref().or(given.get(&member.endpoint)) {
             Some(name) => name.clone(),
             None => distinct(&hostname(&facts, &member.endpoint), &taken),
         };

@@ -44,7 +44,7 @@ pub(super) async fn handle(proxy: &Proxy, exchange: Exchange) -> Outcome {
              nodes; services, stacks, secrets and configs will come without it",
         )),
         O::SwarmJoin => Err(ApiError::not_implemented(
-            "swarm join is not supported on a cluster endpoint: a pool takes engines in by the manager's --engine",
+            "swarm join is not supported on a cluster endpoint: a pool takes engines in by `flotilla node add`",
         )),
         O::SwarmLeave => Ok(refused(ApiError::unavailable(
             "This node is not part of a swarm",

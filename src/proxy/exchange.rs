@@ -57,13 +57,17 @@ impl Exchange {
 
     /// Takes the body and reads it whole.
     pub(crate) async fn read_body(&mut self) -> Result<Bytes, ApiError> {
-        let max = self.max_body;
-        let body = std::mem::replace(self.request.body_mut(), empty());
-        read_whole(body, max).await.map_err(|error| match error {
-            NotWhole::TooLong => ApiError::too_large(format!(
-                "the request body is larger than {max} bytes, the most this manager reads whole (--max-body)"
-            )),
-            NotWhole::Broken(error) => ApiError::bad_parameter(format!("the request body broke off: {error}")),
-        })
+        read_body(self.request.body_mut(), self.max_body).await
     }
+}
+
+/// Takes a body and reads it whole, if it has no more than `max` bytes.
+pub(crate) async fn read_body(body: &mut Body, max: usize) -> Result<Bytes, ApiError> {
+    let body = std::mem::replace(body, empty());
+    read_whole(body, max).await.map_err(|error| match error {
+        NotWhole::TooLong => ApiError::too_large(format!(
+            "the request body is larger than {max} bytes, the most this manager reads whole (--max-body)"
+        )),
+        NotWhole::Broken(error) => ApiError::bad_parameter(format!("the request body broke off: {error}")),
+    })
 }

@@ -136,7 +136,7 @@ impl Missing {
     fn nobody_answered<T>(self) -> Result<T, ApiError> {
         if self.0.is_empty() {
             return Err(ApiError::unavailable(
-                "the cluster has no nodes: give the manager an engine with --engine",
+                "the cluster has no nodes: add one with `flotilla node add ENDPOINT`",
             ));
         }
         let reasons: Vec<_> = self.0.into_iter().map(|(_, reason)| reason).collect();

@@ -13,6 +13,7 @@ mod events;
 mod exchange;
 mod exec;
 mod fan_out;
+mod flotilla;
 mod forward;
 mod images;
 mod listen;
@@ -96,6 +97,11 @@ impl Proxy {
         let request = request.map(|body| body.map_err(Into::into).boxed_unsync());
         let identity = self.identity();
         let uri = request.uri();
+        if flotilla::is_ours(uri.path()) {
+            let mut reply = flotilla::answer(self, request).await;
+            identity.put(reply.headers_mut());
+            return reply;
+        }
         let mut reply = match route::lookup(request.method(), uri.path(), uri.query()) {
             Lookup::Found(route) => {
                 match ApiVersion::negotiate(route.version.as_deref(), ApiVersion::MAX) {

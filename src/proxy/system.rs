@@ -22,6 +22,7 @@ use super::reply::{self, Outcome, Reply, from_engine};
 use super::{Proxy, fan_out};
 use crate::clock;
 use crate::engine::{Container, EngineCall, Host, Verdict, full};
+use crate::model::Availability;
 
 /// What we call ourselves beside the engine that we pass for.
 const OURSELVES: &str = concat!("Flotilla ", env!("CARGO_PKG_VERSION"));
@@ -311,18 +312,18 @@ fn pool(proxy: &Proxy, hosts: &[Arc<Host>]) -> Pool {
                 .saturating_add(facts.capacity.memory_bytes);
         }
         images.extend(host.images().all().iter().map(|image| image.id.clone()));
-        let mut labels = facts.labels.clone();
-        labels.extend(
-            cluster
-                .node(host.tag.id)
-                .map(|node| node.labels.clone())
-                .unwrap_or_default(),
-        );
+        let labels = labels(proxy, host);
+        let availability = cluster.node(host.tag.id).map(|node| node.availability);
         let status = match health.verdict {
             Verdict::Ready if !host.is_counted() => {
                 "Ready (its containers are being counted)".to_owned()
             }
-            Verdict::Ready => "Ready".to_owned(),
+            Verdict::Ready => match availability {
+                Some(Availability::Pause) => "Ready (paused: it takes no new containers)",
+                Some(Availability::Drain) => "Ready (drained: it takes no new containers)",
+                Some(Availability::Active) | None => "Ready",
+            }
+            .to_owned(),
             Verdict::Suspect => format!("Suspect ({})", health.reason),
             Verdict::Down => {
                 let seconds = now.duration_since(health.last_seen).as_secs().max(0);
@@ -470,6 +471,15 @@ pub(super) async fn any_node(proxy: &Proxy, mut exchange: Exchange) -> Outcome {
     Err(last.unwrap_or_else(|| nobody(proxy)))
 }
 
+/// A node's labels: those of its engine and, before them, those that an operator gave it.
+pub(super) fn labels(proxy: &Proxy, host: &Host) -> BTreeMap<String, String> {
+    let mut labels = host.facts().labels.clone();
+    if let Some(node) = proxy.manager.cluster().node(host.tag.id) {
+        labels.extend(node.labels.clone());
+    }
+    labels
+}
+
 /// The nodes that are not down, by name.
 pub(super) fn up(proxy: &Proxy) -> Vec<Arc<Host>> {
     proxy
@@ -505,7 +515,7 @@ pub(super) fn nobody(proxy: &Proxy) -> ApiError {
             .collect();
     if down.is_empty() {
         return ApiError::unavailable(
-            "the cluster has no nodes: give the manager an engine with --engine",
+            "the cluster has no nodes: add one with `flotilla node add ENDPOINT`",
         );
     }
     ApiError::unavailable(down.join("; "))

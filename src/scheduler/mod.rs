@@ -7,6 +7,7 @@
 
 #![warn(clippy::wildcard_enum_match_arm)]
 
+mod filter_constraints;
 mod filter_image;
 mod filter_pinned;
 mod filter_platform;
@@ -16,7 +17,9 @@ mod filter_resources;
 mod refusal;
 mod spread;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+
+use api_compat::constraint::Constraint;
 
 use crate::model::{Availability, NodeId, NodeName, Platform, PublishedPort, Resources, Verdict};
 
@@ -35,6 +38,8 @@ pub struct Request {
     pub bring_image: bool,
     /// The platform the user insists on.
     pub platform: Option<Platform>,
+    /// What the user says of the node; all must hold, but for the soft ones.
+    pub constraints: Vec<Constraint>,
     /// What ties the container to certain nodes; all must hold.
     pub pins: Vec<Pin>,
 }
@@ -77,6 +82,24 @@ pub struct Candidate {
     pub has_image: bool,
     /// Host ports that are taken there; those that the request does not ask for may be left out.
     pub taken: Vec<TakenPort>,
+    /// What constraints ask for; may be left out where there are none.
+    pub traits: Traits,
+}
+
+/// What constraints may ask of a node, beside its name, id and platform.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Traits {
+    /// The name of its machine.
+    pub hostname: String,
+    /// The address its published ports are shown with.
+    pub address: Option<String>,
+    /// Labels that an operator gave the node.
+    pub node_labels: BTreeMap<String, String>,
+    /// Labels that its engine was started with.
+    pub engine_labels: BTreeMap<String, String>,
+    /// What its engine says of itself, by the names that classic Swarm gave it: `storagedriver`, `kernelversion` and
+    /// the like.
+    pub says: BTreeMap<String, String>,
 }
 
 impl Candidate {
@@ -122,7 +145,7 @@ pub fn place(request: &Request, candidates: &[Candidate]) -> Result<Chosen, Refu
             }),
         }
     }
-    match spread::best(request, &fits) {
+    match spread::best(request, &preferred(request, fits)) {
         Some(best) => Ok(Chosen {
             node: best.node,
             name: best.name.clone(),
@@ -132,11 +155,24 @@ pub fn place(request: &Request, candidates: &[Candidate]) -> Result<Chosen, Refu
     }
 }
 
+/// Of nodes that fit, those that meet most of what gives way when it must: that the node answers just now, before the
+/// soft constraints.
+fn preferred<'a>(request: &Request, mut fits: Vec<&'a Candidate>) -> Vec<&'a Candidate> {
+    let lacks = |candidate: &Candidate| {
+        let broken = filter_constraints::broken(request, candidate);
+        (candidate.suspect, broken)
+    };
+    let least = fits.iter().map(|candidate| lacks(candidate)).min();
+    fits.retain(|candidate| Some(lacks(candidate)) == least);
+    fits
+}
+
 /// The first filter that a node fails. The image comes last: that it is missing is the one reason
 /// that a client can do something about, and only if there is no other.
 fn check(request: &Request, candidate: &Candidate, somewhere: bool) -> Result<(), Reason> {
     filter_ready::check(candidate)?;
     filter_platform::check(request, candidate)?;
+    filter_constraints::check(request, candidate)?;
     filter_pinned::check(request, candidate)?;
     filter_ports::check(request, candidate)?;
     filter_resources::check(request, candidate)?;
@@ -200,6 +236,32 @@ mod tests {
             containers: 0,
             has_image: true,
             taken: Vec::new(),
+            traits: Traits::default(),
+        }
+    }
+
+    fn constrained(constraints: &[&str]) -> Request {
+        let read = constraints
+            .iter()
+            .map(|text| Constraint::parse(text).expect(text));
+        Request {
+            constraints: read.collect(),
+            ..request()
+        }
+    }
+
+    /// A host with this zone; none if it is empty.
+    fn in_zone(number: u8, zone: &str) -> Candidate {
+        let labels = [("zone".to_owned(), zone.to_owned())];
+        Candidate {
+            traits: Traits {
+                node_labels: labels
+                    .into_iter()
+                    .filter(|(_, zone)| !zone.is_empty())
+                    .collect(),
+                ..Traits::default()
+            },
+            ..host(number)
         }
     }
 
@@ -236,7 +298,10 @@ mod tests {
         };
         let asked = Request {
             claim: Resources::new(0, 512 * MIB),
-            pins: vec![pin(&[1, 2, 5], "constraint disk==ssd")],
+            pins: vec![pin(
+                &[1, 2, 5],
+                "volume data, which is on host1, host2, host5",
+            )],
             ..request()
         };
         let nodes = [
@@ -249,7 +314,7 @@ mod tests {
         assert_eq!(
             refused(&asked, &nodes),
             "no node fits: host1, host2, host5 lack memory (need 512MiB; 300MiB, 120MiB, 80MiB \
-             free of 8GiB); host3, host4 excluded by constraint disk==ssd"
+             free of 8GiB); host3, host4 excluded by volume data, which is on host1, host2, host5"
         );
         assert_eq!(
             refused(&asked, &nodes[..1]),
@@ -351,6 +416,132 @@ mod tests {
             "host1 lacks CPU (need 5 CPUs, 4 free of 4) | \
              host1, host2 lack CPU (need 5 CPUs; 4, 4 free of 4)",
         );
+    }
+
+    #[test]
+    fn constraints_choose_the_node_and_refusals_say_its_value() {
+        let nodes = [
+            in_zone(1, "a"),
+            in_zone(2, "b"),
+            in_zone(3, "c"),
+            in_zone(4, ""),
+        ];
+        assert_eq!(chosen(&constrained(&["zone==b"]), &nodes), "host2");
+        assert_eq!(chosen(&constrained(&["node==host3"]), &nodes), "host3");
+        assert_eq!(
+            chosen(
+                &constrained(&["zone!=a", "node.labels.zone!=B", "zone==/./"]),
+                &nodes
+            ),
+            "host3"
+        );
+        assert_eq!(
+            refused(&constrained(&["zone==d"]), &nodes),
+            "no node fits: host1, host2, host3, host4 excluded by constraint zone==d (zone is a, b, c, unset)"
+        );
+        assert_eq!(
+            refused(&constrained(&["zone==d"]), &nodes[..1]),
+            "no node fits: host1 excluded by constraint zone==d (zone is a)"
+        );
+        assert_eq!(
+            refused(
+                &constrained(&["zone==/[ab]/", "node!=host2", "node==host2"]),
+                &nodes[..3]
+            ),
+            "no node fits: host1 excluded by constraint node==host2; host2 excluded by constraint node!=host2; \
+             host3 excluded by constraint zone==/[ab]/ (zone is c)"
+        );
+    }
+
+    #[test]
+    fn soft_constraints_give_way_one_by_one() {
+        let nodes = [in_zone(1, "a"), in_zone(2, "b"), in_zone(3, "b")];
+        assert_eq!(chosen(&constrained(&["zone==~b"]), &nodes), "host2");
+        assert_eq!(chosen(&constrained(&["zone==~d"]), &nodes), "host1");
+        // None meets both: the one that meets one comes first.
+        assert_eq!(
+            chosen(&constrained(&["zone==~d", "node!=~host1"]), &nodes),
+            "host2"
+        );
+        // A hard one does not give way for a soft one.
+        assert_eq!(
+            chosen(&constrained(&["zone==a", "zone==~b"]), &nodes),
+            "host1"
+        );
+        let paused = Candidate {
+            availability: Availability::Pause,
+            ..in_zone(2, "b")
+        };
+        assert_eq!(
+            chosen(&constrained(&["zone==~b"]), &[nodes[0].clone(), paused]),
+            "host1"
+        );
+        // Nor is work given to a node that may be lost for the sake of a soft one.
+        let suspect = Candidate {
+            suspect: true,
+            ..in_zone(2, "b")
+        };
+        assert_eq!(
+            chosen(&constrained(&["zone==~b"]), &[nodes[0].clone(), suspect]),
+            "host1"
+        );
+    }
+
+    #[test]
+    fn each_key_has_its_value() {
+        let mut known = host(1);
+        let pairs = |pairs: &[(&str, &str)]| {
+            let pairs = pairs.iter();
+            pairs
+                .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
+                .collect()
+        };
+        known.traits = Traits {
+            hostname: "iron".to_owned(),
+            address: Some("10.0.0.7".to_owned()),
+            node_labels: pairs(&[("zone", "a"), ("both", "node")]),
+            engine_labels: pairs(&[("disk", "ssd"), ("both", "engine"), ("os", "alpine")]),
+            says: pairs(&[("storagedriver", "overlay2"), ("kernelversion", "6.1.0")]),
+        };
+        let id = known.node.to_string();
+        for met in [
+            "node==host1",
+            &format!("node=={id}"),
+            &format!("node.id=={id}"),
+            "node.hostname==iron",
+            "node.hostname==host1",
+            "node.ip==10.0.0.0/8",
+            "node.role==worker",
+            "node.platform.os==linux",
+            "node.platform.arch==amd64",
+            "node.platform.arch==x86_64",
+            "arch==amd64",
+            "architecture==x86_64",
+            "os==alpine",
+            "zone==a",
+            "disk==ssd",
+            "both==node",
+            "node.labels.both==node",
+            "engine.labels.both==engine",
+            "node.labels.disk!=ssd",
+            "engine.labels.zone!=a",
+            "storagedriver==overlay2",
+            "kernelversion==6.*",
+            "executiondriver!=native",
+        ] {
+            assert_eq!(
+                chosen(&constrained(&[met]), std::slice::from_ref(&known)),
+                "host1",
+                "{met}"
+            );
+        }
+        let unmet =
+            |constraint: &str| refused(&constrained(&[constraint]), std::slice::from_ref(&known));
+        assert!(unmet("node.ip==10.1.0.0/16").ends_with("(node.ip is 10.0.0.7)"));
+        assert!(unmet("node.hostname!=host1").ends_with("(node.hostname is iron)"));
+        assert!(unmet("arch!=x86_64").ends_with("(arch is amd64)"));
+        assert!(unmet("node.labels.disk==ssd").ends_with("(node.labels.disk is unset)"));
+        assert!(unmet("operatingsystem==Debian*").ends_with("(operatingsystem is unset)"));
     }
 
     #[test]
@@ -480,8 +671,16 @@ mod tests {
         let taken = prop::collection::vec(80u16..83, 0..2);
         let arch = prop_oneof![4 => Just("amd64"), 1 => Just("arm64")];
         let amounts = (0u64..5, 0u64..5, 0u64..3, 0u32..3);
-        (verdict, availability, flags, taken, arch, amounts).prop_map(
-            |(verdict, availability, (suspect, counted, has_image), taken, arch, amounts)| {
+        let zone = prop_oneof![Just("a"), Just("b"), Just("")];
+        (verdict, availability, flags, taken, (arch, zone), amounts).prop_map(
+            |(
+                verdict,
+                availability,
+                (suspect, counted, has_image),
+                taken,
+                (arch, zone),
+                amounts,
+            )| {
                 let (capacity, claimed, unmanaged, containers) = amounts;
                 let both = |amount| Resources::new(amount * 1_000_000_000, amount * GIB);
                 Candidate {
@@ -502,7 +701,7 @@ mod tests {
                             by: "web".to_owned(),
                         })
                         .collect(),
-                    ..host(0)
+                    ..in_zone(0, zone)
                 }
             },
         )
@@ -522,22 +721,32 @@ mod tests {
         let pins = prop::collection::vec(prop::collection::btree_set(1u8..6, 1..5), 0..2);
         let arch = prop::option::weighted(0.2, prop_oneof![Just("amd64"), Just("arm64")]);
         let ports = prop::collection::vec(80u16..83, 0..2);
-        (0u64..4, 0u64..4, ports, any::<bool>(), arch, pins).prop_map(
-            |(cpus, gib, ports, bring_image, arch, pins)| Request {
-                claim: Resources::new(cpus * 1_000_000_000, gib * GIB),
-                ports: ports.into_iter().map(tcp).collect(),
-                bring_image,
-                platform: arch.map(linux),
-                pins: pins
-                    .into_iter()
-                    .map(|nodes| Pin {
-                        nodes: nodes.into_iter().map(node).collect(),
-                        why: "a pin".to_owned(),
-                    })
-                    .collect(),
-                ..request()
-            },
+        let zones = ["zone==a", "zone!=a", "zone==~b", "zone!=~b", "node!=host2"];
+        let constraints = prop::collection::vec(prop::sample::select(zones.to_vec()), 0..3);
+        (
+            0u64..4,
+            0u64..4,
+            ports,
+            any::<bool>(),
+            arch,
+            (pins, constraints),
         )
+            .prop_map(
+                |(cpus, gib, ports, bring_image, arch, (pins, constraints))| Request {
+                    claim: Resources::new(cpus * 1_000_000_000, gib * GIB),
+                    ports: ports.into_iter().map(tcp).collect(),
+                    bring_image,
+                    platform: arch.map(linux),
+                    pins: pins
+                        .into_iter()
+                        .map(|nodes| Pin {
+                            nodes: nodes.into_iter().map(node).collect(),
+                            why: "a pin".to_owned(),
+                        })
+                        .collect(),
+                    ..constrained(&constraints)
+                },
+            )
     }
 
     /// The rules once more, as one condition.
@@ -566,11 +775,37 @@ mod tests {
                 .is_none_or(|asked| Some(asked) == on.platform.as_ref())
             && request.pins.iter().all(|pin| pin.nodes.contains(&on.node))
             && request
+                .constraints
+                .iter()
+                .all(|constraint| meets(&constraint.to_string(), on))
+            && request
                 .ports
                 .iter()
                 .all(|port| on.taken.iter().all(|taken| taken.port != *port))
             && room
             && image
+    }
+
+    /// The constraints of these tests once more, a soft one being always met.
+    fn meets(constraint: &str, on: &Candidate) -> bool {
+        let zone = on.traits.node_labels.get("zone").map(String::as_str);
+        match constraint {
+            "zone==a" => zone == Some("a"),
+            "zone!=a" => zone != Some("a"),
+            "node!=host2" => on.name.as_str() != "host2",
+            _ => true,
+        }
+    }
+
+    /// How many of the soft ones a node does not meet.
+    fn gives_way(request: &Request, on: &Candidate) -> usize {
+        let zone = on.traits.node_labels.get("zone").map(String::as_str);
+        let broken = |constraint: &&Constraint| match constraint.to_string().as_str() {
+            "zone==~b" => zone != Some("b"),
+            "zone!=~b" => zone == Some("b"),
+            _ => false,
+        };
+        request.constraints.iter().filter(broken).count()
     }
 
     proptest! {
@@ -591,6 +826,9 @@ mod tests {
                     prop_assert!(chosen.is_some(), "chosen, but must not run there");
                     if let Some(chosen) = chosen {
                         prop_assert!(!chosen.suspect || fits.iter().all(|on| on.suspect));
+                        let as_good = |on: &&&Candidate| on.suspect == chosen.suspect;
+                        let least = fits.iter().filter(as_good).map(|on| gives_way(&request, on)).min();
+                        prop_assert_eq!(Some(gives_way(&request, chosen)), least);
                     }
                 }
                 Err(Refusal::NoNodeFits(unfit)) => {

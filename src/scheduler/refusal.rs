@@ -52,6 +52,15 @@ pub enum Reason {
         /// What it is.
         has: Platform,
     },
+    /// The user wants another kind of node.
+    Constraint {
+        /// The constraint as it was written.
+        constraint: String,
+        /// What it asks for.
+        key: String,
+        /// What the node has there; none where its name says it all.
+        value: Option<String>,
+    },
     /// Something that the container needs is elsewhere.
     Pinned {
         /// Ends the sentence `host3 excluded by …`.
@@ -82,6 +91,12 @@ impl Reason {
                 (one.kind, one.need, one.of) == (other.kind, other.need, other.of)
             }
             (Self::Port { port, .. }, Self::Port { port: other, .. }) => port == other,
+            (
+                Self::Constraint { constraint, .. },
+                Self::Constraint {
+                    constraint: other, ..
+                },
+            ) => constraint == other,
             (one, other) => one == other,
         }
     }
@@ -131,6 +146,15 @@ fn say(f: &mut fmt::Formatter<'_>, group: &[&Unfit]) -> fmt::Result {
         Reason::Drained => write!(f, " {are} drained"),
         Reason::Uncounted => write!(f, " {are} still being counted"),
         Reason::Platform { asked, has } => write!(f, " {are} {has}, not {asked}"),
+        Reason::Constraint {
+            constraint, key, ..
+        } => {
+            write!(f, " excluded by constraint {constraint}")?;
+            match values(group) {
+                values if values.is_empty() => Ok(()),
+                values => write!(f, " ({key} is {})", values.join(", ")),
+            }
+        }
         Reason::Pinned { why } => write!(f, " excluded by {why}"),
         Reason::Port { port, .. } => {
             let have = if many { "have" } else { "has" };
@@ -163,6 +187,21 @@ fn amounts(group: &[&Unfit]) -> String {
         .filter_map(amount)
         .collect::<Vec<_>>()
         .join(", ")
+}
+
+/// What each node has where a constraint asks, in the order of the nodes; once if all have the same.
+fn values<'a>(group: &[&'a Unfit]) -> Vec<&'a str> {
+    let value = |unfit: &&'a Unfit| {
+        let Reason::Constraint { value, .. } = &unfit.reason else {
+            return None;
+        };
+        value.as_deref()
+    };
+    let mut values: Vec<_> = group.iter().filter_map(value).collect();
+    if values.iter().all(|value| *value == values[0]) {
+        values.truncate(1);
+    }
+    values
 }
 
 /// The containers that hold a port, each once.

@@ -8,7 +8,6 @@ use super::{Candidate, Request};
 pub(super) fn best<'a>(request: &Request, fits: &[&'a Candidate]) -> Option<&'a Candidate> {
     fits.iter().copied().max_by_key(|candidate| {
         (
-            !candidate.suspect,
             share_left(request, candidate),
             Reverse(candidate.containers),
             candidate.has_image,

@@ -14,7 +14,7 @@ use raft_store::{
 
 use super::checker::{self, Contents, Existing, Placed};
 use super::disk::OpenFile;
-use super::engine::Identity;
+use super::engine::{Identity, Phase};
 use super::history::History;
 use super::host::{DialHost, Host};
 use super::network::{End, connect};
@@ -25,7 +25,8 @@ use crate::engine::{Dial, Dials, Endpoint, Fleet};
 use crate::manager::{self, Manager, Member};
 use crate::model::{ClusterId, ManagerId};
 use crate::proxy::{self, Proxy};
-use crate::state::Cluster;
+use crate::seal::{KEY_BYTES, Seal};
+use crate::state::{Cause, Cluster};
 use crate::tasks::{Process, Tasks};
 
 /// As `--node-timeout` is by default.
@@ -273,6 +274,7 @@ impl World {
         let log = manager::Log {
             store,
             member: self.member,
+            seal: Seal::new(&[7; KEY_BYTES]),
         };
         let failed = |error: manager::Error| Unlivable::Failed(error.to_string());
         let opened = Manager::open(settings, log, Arc::clone(&fleet), tasks.clone());
@@ -403,6 +405,15 @@ impl World {
     /// What the engines have, as it really is.
     pub(super) fn contents(&self) -> Vec<Contents> {
         let cluster = self.cluster.to_string();
+        let seen = Arc::clone(&self.lock().seen);
+        // One that came too late and that somebody took into use before it was removed is a stranger's.
+        let taken = |request: &str, phase| {
+            let stone = request
+                .parse()
+                .ok()
+                .and_then(|request| seen.tombstone(request));
+            phase != Phase::Created && stone.is_some_and(|stone| stone.cause == Cause::Released)
+        };
         let hosts = self.hosts.iter();
         hosts
             .map(|host| {
@@ -411,6 +422,7 @@ impl World {
                     let label = |key| made.labels.iter().find(|(label, _)| label == key);
                     let ours = label(labels::CLUSTER).is_some_and(|(_, value)| *value == cluster);
                     let request = label(labels::ID).filter(|_| ours);
+                    let request = request.filter(|(_, request)| !taken(request, made.phase));
                     Existing {
                         request: request.map(|(_, value)| value.clone()),
                         id: made.id.clone(),

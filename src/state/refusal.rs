@@ -66,7 +66,12 @@ pub enum Refusal {
         node: NodeName,
     },
     /// The node cannot go as long as it has placements.
-    #[error("node {node} has {placements} containers of the cluster: move or remove them first")]
+    #[error(
+        "node {node} has {placements} container{} of the cluster: remove {}, or force it (--force, force=1): what is on \
+         its engine then stays there as it is and is no longer the cluster's, and names become free",
+        if *placements == 1 { "" } else { "s" },
+        if *placements == 1 { "it" } else { "them" }
+    )]
     NodeInUse {
         /// The node.
         node: NodeName,

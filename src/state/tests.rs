@@ -678,7 +678,8 @@ fn a_node_in_use_stays_unless_forced() {
     };
     assert_eq!(
         world.refused(remove(false)),
-        "node host1 has 1 containers of the cluster: move or remove them first"
+        "node host1 has 1 container of the cluster: remove it, or force it (--force, force=1): what is on its engine then \
+         stays there as it is and is no longer the cluster's, and names become free"
     );
     world.ok(remove(true));
     assert!(

@@ -11,6 +11,7 @@ mod containers;
 mod faults;
 mod finding;
 mod images;
+mod nodes;
 mod old_clients;
 mod placing;
 mod pool_of_one;
@@ -33,6 +34,7 @@ fn main() -> ExitCode {
         streams::cases(),
         finding::cases(),
         placing::cases(),
+        nodes::cases(),
         images::cases(),
         pooled::cases(),
         pool_of_one::cases(),

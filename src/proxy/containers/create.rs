@@ -4,6 +4,7 @@
 use api_compat::create::{Body, check_content_type, check_name};
 use api_compat::error::ApiError;
 use api_compat::json_edit::{Edit, quote};
+use api_compat::policies::Policies;
 use http::header::CONTENT_LENGTH;
 use http::header::CONTENT_TYPE;
 use http::{HeaderValue, StatusCode};
@@ -29,31 +30,39 @@ pub(super) async fn create(proxy: &Proxy, mut exchange: Exchange) -> Outcome {
         .strip_prefix('/')
         .unwrap_or(query.text("name"))
         .to_owned();
-    let body = Body::parse(&bytes)?;
+    let mut body = Body::parse(&bytes)?;
     let wanted = body.read()?;
+    let policies = Policies::take(&mut body)?;
     // The engine looks for the image first: a missing one is what the client can do something about.
     if !name.is_empty() && proxy.manager.has_image(&wanted.image) {
         check_name(&name)?;
     }
     query.remove("name");
     let sees_one_node = wanted.mounts_engine_socket() && proxy.fleet.hosts().len() > 1;
+    let body = body.finish();
     let order = CreateOrder {
         name: (!name.is_empty()).then_some(name),
         wanted: &wanted,
-        body: &bytes,
+        constraints: &policies.constraints,
+        body: &body,
         query,
         version: exchange.version,
         caller: exchange.peer.caller.clone(),
     };
     let created = proxy.manager.create(order).await.map_err(from_manager)?;
     let mut reply = reply::passed_on(created.reply.clone());
-    if sees_one_node && reply.status() == StatusCode::CREATED {
-        let warning = format!(
+    let mut warnings = Vec::new();
+    if sees_one_node {
+        warnings.push(format!(
             "this container is given the engine socket of node {} and sees that node only: to work with the whole pool, \
              set DOCKER_HOST to the pool's address in it instead",
             created.node
-        );
-        let warned = with_warning(&created.reply.body, &warning)?;
+        ));
+    }
+    let without_effect = policies.without_effect.iter();
+    warnings.extend(without_effect.map(|wish| format!("{wish} has no effect yet")));
+    if reply.status() == StatusCode::CREATED && !warnings.is_empty() {
+        let warned = with_warnings(&created.reply.body, &warnings)?;
         reply
             .headers_mut()
             .insert(CONTENT_LENGTH, HeaderValue::from(warned.len()));
@@ -62,7 +71,7 @@ pub(super) async fn create(proxy: &Proxy, mut exchange: Exchange) -> Outcome {
     Ok(reply)
 }
 
-fn with_warning(body: &[u8], warning: &str) -> Result<Vec<u8>, ApiError> {
+fn with_warnings(body: &[u8], ours: &[String]) -> Result<Vec<u8>, ApiError> {
     let unreadable =
         |error| ApiError::internal(format!("the engine's answer cannot be read: {error}"));
     let mut edit = Edit::new(body).map_err(unreadable)?;
@@ -75,7 +84,7 @@ fn with_warning(body: &[u8], warning: &str) -> Result<Vec<u8>, ApiError> {
                 .collect()
         })
         .unwrap_or_default();
-    warnings.push(quote(warning));
+    warnings.extend(ours.iter().map(|warning| quote(warning)));
     edit.set(&["Warnings"], &format!("[{}]", warnings.join(",")));
     Ok(edit.finish())
 }

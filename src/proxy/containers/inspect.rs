@@ -9,6 +9,7 @@ use super::super::Proxy;
 use super::super::exchange::Exchange;
 use super::super::forward::with_query;
 use super::super::reply::{self, Outcome, from_engine};
+use super::super::system::labels;
 use crate::engine::EngineCall;
 
 /// Inspects a container on its engine.
@@ -31,7 +32,7 @@ pub(super) async fn inspect(proxy: &Proxy, exchange: Exchange) -> Outcome {
     }
     let facts = host.facts();
     let tag = &host.tag;
-    let labels: Vec<_> = facts.labels.clone().into_iter().collect();
+    let labels: Vec<_> = labels(proxy, &host).into_iter().collect();
     let origin = tag.origin();
     let shown = ShownAs {
         node: Node {

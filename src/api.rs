@@ -1,0 +1,225 @@
+//! Our own API, `/flotilla/v1`, as types: what the proxy answers and `flotilla node` reads.
+//!
+//! Its form is Docker's: errors, names of fields, and as much of Docker's `Node` object as fits.
+//!
+//! **Invariant**: a request with a field that is not known is refused, for it would be ignored; an answer may have more
+//! fields than its reader knows.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::model::Availability;
+
+/// Where the API is.
+pub const NODES: &str = "/flotilla/v1/nodes";
+
+/// One node, or an engine that has not joined yet: that has an endpoint and a status only.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct Node {
+    /// Its id; none before it has joined.
+    #[serde(rename = "ID", default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<String>,
+    /// What an operator says of it.
+    pub spec: Spec,
+    /// What its engine says of itself; none before it has joined.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub description: Option<Description>,
+    /// What is thought of it.
+    pub status: Status,
+    /// How managers reach its engine.
+    pub endpoint: String,
+    /// How many containers it has.
+    pub containers: usize,
+    /// How many of them run, paused ones included.
+    pub running: usize,
+    /// What its containers claim.
+    pub reserved: Resources,
+    /// Whether that is known: only then it takes work.
+    pub counted: bool,
+    /// When it last answered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_seen: Option<Timestamp>,
+}
+
+/// What an operator says of a node.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct Spec {
+    /// Its name; none before it has joined.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Its labels.
+    pub labels: BTreeMap<String, String>,
+    /// What is wanted of it.
+    pub availability: Availability,
+}
+
+/// What an engine says of itself.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct Description {
+    /// The name of its machine; empty if it was not reached since the manager began.
+    pub hostname: String,
+    /// What runs there.
+    pub platform: Platform,
+    /// What it has.
+    pub resources: Resources,
+    /// The engine itself.
+    pub engine: Engine,
+}
+
+/// An operating system and an architecture.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Platform {
+    /// `amd64`
+    #[serde(rename = "Architecture")]
+    pub arch: String,
+    /// `linux`
+    #[serde(rename = "OS")]
+    pub os: String,
+}
+
+/// An amount of CPU and memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Resources {
+    /// Billionths of a CPU.
+    #[serde(rename = "NanoCPUs")]
+    pub cpu_nanos: u64,
+    /// Bytes.
+    #[serde(rename = "MemoryBytes")]
+    pub memory_bytes: u64,
+}
+
+/// An engine.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct Engine {
+    /// Its version.
+    pub engine_version: String,
+    /// The labels that it was started with.
+    pub labels: BTreeMap<String, String>,
+}
+
+/// What is thought of a node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct Status {
+    /// In a word.
+    pub state: State,
+    /// Why it is not ready.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub message: String,
+    /// What its published ports are shown with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub addr: Option<String>,
+}
+
+/// What is thought of a node, in a word.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum State {
+    /// It answers and takes work.
+    Ready,
+    /// It missed a probe.
+    Suspect,
+    /// It was lost.
+    Down,
+    /// It was not reached yet, or its containers are not all counted.
+    Joining,
+}
+
+/// The body of `POST /flotilla/v1/nodes`.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", deny_unknown_fields)]
+pub struct AddNode {
+    /// How managers reach the engine.
+    pub endpoint: String,
+    /// What it is to be called; else as the settings call it, else by its hostname.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// What its published ports are to be shown with; else the host of its endpoint.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address: Option<String>,
+    /// Its labels.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
+}
+
+/// The body of `POST /flotilla/v1/nodes/{node}/update`; what is left out stays.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", deny_unknown_fields, default)]
+pub struct UpdateNode {
+    /// Labels that it gets, or that get new values.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub add_labels: BTreeMap<String, String>,
+    /// Labels that it loses; each must be there.
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    pub remove_labels: BTreeSet<String>,
+    /// What is wanted of it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub availability: Option<Availability>,
+    /// What its published ports are to be shown with.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub address: Option<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slip_in_a_request_is_named() {
+        let check = |body: &str, expected: &str| {
+            let error = serde_json::from_str::<UpdateNode>(body).expect_err(body);
+            assert!(error.to_string().contains(expected), "{error}");
+        };
+        check(
+            r#"{"AddLables":{}}"#,
+            "unknown field `AddLables`, expected one of `AddLabels`",
+        );
+        check(
+            r#"{"Availability":"paused"}"#,
+            "unknown variant `paused`, expected one of `active`, `pause`, `drain`",
+        );
+        check(
+            r#"{"AddLabels":{"a":1}}"#,
+            "invalid type: integer `1`, expected a string",
+        );
+        let error = serde_json::from_str::<AddNode>("{}").expect_err("no endpoint");
+        assert!(
+            error.to_string().contains("missing field `Endpoint`"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn an_engine_that_has_not_joined_has_a_status_only() {
+        let node = Node {
+            id: None,
+            spec: Spec::default(),
+            description: None,
+            status: Status {
+                state: State::Joining,
+                message: "refused".to_owned(),
+                addr: None,
+            },
+            endpoint: "tcp://h:1".to_owned(),
+            containers: 0,
+            running: 0,
+            reserved: Resources::default(),
+            counted: false,
+            last_seen: None,
+        };
+        let text = serde_json::to_string(&node).expect("writes");
+        assert_eq!(
+            text,
+            r#"{"Spec":{"Labels":{},"Availability":"active"},"Status":{"State":"joining","Message":"refused"},"Endpoint":"tcp://h:1","Containers":0,"Running":0,"Reserved":{"NanoCPUs":0,"MemoryBytes":0},"Counted":false}"#
+        );
+        // A newer manager may say more.
+        let more = text.replace("\"Counted\"", "\"New\":1,\"Counted\"");
+        assert_eq!(serde_json::from_str::<Node>(&more).expect("reads"), node);
+    }
+}
