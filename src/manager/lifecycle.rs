@@ -71,7 +71,7 @@ impl Manager {
     }
 
     /// The engine has answered and the lists show it: what follows for the state is committed.
-    pub async fn changed_by_us(&self, changing: Changing) {
+    pub async fn changed_by_us(self: &Arc<Self>, changing: Changing) {
         let Changing { mark, container } = changing;
         drop(mark);
         self.catch_up(container.id).await;

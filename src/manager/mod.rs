@@ -17,6 +17,7 @@ mod observe;
 mod placing;
 mod pool;
 mod recipe;
+mod unsettled;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -16,6 +16,17 @@ use crate::state::Command;
 /// An engine that does not say in time whether it has a container has it.
 const ASK_PATIENCE: Duration = Duration::from_secs(5);
 
+/// What an engine says of a container.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Presence {
+    /// It has it.
+    There,
+    /// It has none of that id.
+    Gone,
+    /// It did not say.
+    Unknown,
+}
+
 impl Manager {
     /// Fails if a container other than `except` has the name.
     pub(super) async fn name_is_free(
@@ -59,23 +70,34 @@ impl Manager {
         }
     }
 
-    /// Asks a container's engine whether it is still there, and ends its promise if it is not. One on a node that cannot
-    /// be asked is.
-    pub(super) async fn still_exists(&self, node: NodeId, container: ContainerId) -> bool {
+    /// Whether a container is still there. One whose engine does not say so is.
+    async fn still_exists(&self, node: NodeId, container: ContainerId) -> bool {
+        self.presence(node, container).await != Presence::Gone
+    }
+
+    /// Asks a container's engine whether it is there, and ends its promise if it is not.
+    pub(super) async fn presence(&self, node: NodeId, container: ContainerId) -> Presence {
         let Some(host) = self.fleet.host(&node) else {
-            return self.cluster().node(node).is_some();
+            let known = self.cluster().node(node).is_some();
+            return if known {
+                Presence::Unknown
+            } else {
+                Presence::Gone
+            };
         };
         let call = EngineCall::get(format!("/containers/{container}/json"));
-        let answer = tokio::time::timeout(ASK_PATIENCE, host.call(call)).await;
-        let gone = matches!(answer, Ok(Ok(reply)) if reply.status == StatusCode::NOT_FOUND);
-        if gone {
-            self.fleet.inventory.remove(&container);
-            let request = self.cluster().placement_of(container).map(|p| p.request);
-            if let Some(request) = request.filter(|request| !self.under_way.contains(request)) {
-                self.log_failure(self.commit(Command::Remove { request }).await);
+        match tokio::time::timeout(ASK_PATIENCE, host.call(call)).await {
+            Ok(Ok(reply)) if reply.status == StatusCode::NOT_FOUND => {
+                self.fleet.inventory.remove(&container);
+                let request = self.cluster().placement_of(container).map(|p| p.request);
+                if let Some(request) = request.filter(|request| !self.under_way.contains(request)) {
+                    self.log_failure(self.commit(Command::Remove { request }).await);
+                }
+                Presence::Gone
             }
+            Ok(Ok(reply)) if reply.status.is_success() => Presence::There,
+            _ => Presence::Unknown,
         }
-        !gone
     }
 
     fn is_up(&self, node: NodeId) -> bool {

@@ -2,19 +2,14 @@
 //! found after a restart.
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use api_compat::ApiVersion;
 use tokio::sync::mpsc;
 
 use super::{Error, Manager};
-use crate::engine::{Container, EngineCall, Host, Observation, RunState};
+use crate::engine::{Container, Observation, RunState};
 use crate::model::{ContainerId, NodeId, Placement, RequestId};
-use crate::state::{Cause, Command, Keep, Promise, Refusal, Tombstone};
+use crate::state::{Command, Keep, Promise, Refusal};
 use crate::tasks::{Stopping, spawn_stream};
-
-/// An engine may take so long to stop and remove a container.
-const REMOVAL_PATIENCE: Duration = Duration::from_secs(30);
 
 impl Manager {
     /// Takes in observations, one after the other, until the manager stops.
@@ -40,8 +35,7 @@ impl Manager {
                     // Engines may take long to answer, or to remove a container: the other nodes do not wait for that.
                     let manager = Arc::clone(&self);
                     spawn_stream(tracing::info_span!("removals"), async move {
-                        manager.forget_what_is_missing(node).await;
-                        manager.remove_what_is_due(node).await;
+                        manager.settle_node(node).await;
                         manager.counted(node).await;
                     });
                 }
@@ -58,24 +52,9 @@ impl Manager {
         }
     }
 
-    /// Takes in what was observed of a container while a change of ours was under way with it. One that is not
-    /// listed may have gone meanwhile, or its engine may not have been heard since: only that engine knows.
-    pub(super) async fn catch_up(&self, id: ContainerId) {
-        if self.fleet.inventory.get(&id).is_some() {
-            return self.changed(id).await;
-        }
-        let node = self
-            .cluster()
-            .placement_of(id)
-            .map(|placement| placement.node);
-        if let Some(node) = node {
-            self.still_exists(node, id).await;
-        }
-    }
-
     /// Looks at a container again, now that nothing of ours is under way with it, until what is promised
     /// agrees with what is seen.
-    pub(super) async fn changed(&self, id: ContainerId) {
+    pub(super) async fn changed(self: &Arc<Self>, id: ContainerId) {
         while let Some(command) = self.follows_from(id).await {
             let adopting = matches!(command, Command::Adopt { .. });
             match self.commit(command).await {
@@ -93,7 +72,7 @@ impl Manager {
     }
 
     /// The next command that follows from what is seen of a container.
-    async fn follows_from(&self, id: ContainerId) -> Option<Command> {
+    async fn follows_from(self: &Arc<Self>, id: ContainerId) -> Option<Command> {
         let cluster = self.cluster();
         let container = self.fleet.inventory.get(&id)?;
         let request = container
@@ -101,7 +80,7 @@ impl Manager {
             .filter(|request| !self.under_way.contains(request))?;
         let Some(placement) = cluster.placement(request) else {
             match cluster.tombstone(request) {
-                Some(tombstone) => self.latecomer(&container, tombstone).await,
+                Some(tombstone) => self.latecomer(&container, tombstone),
                 // If its claim is not known yet, it is looked at again once it is.
                 None => return adoption(self, &container, request),
             }
@@ -143,19 +122,9 @@ impl Manager {
         }
     }
 
-    /// Containers of ours that a node no longer has, whatever was heard of them: their promises end.
-    async fn forget_what_is_missing(&self, node: NodeId) {
-        let cluster = self.cluster();
-        let bound = cluster.placements_on(node).filter_map(|p| p.container);
-        let missing = bound.filter(|id| self.fleet.inventory.get(id).is_none());
-        for container in missing.collect::<Vec<_>>() {
-            self.catch_up(container).await;
-        }
-    }
-
     /// Reservations on the node that nobody works on any more, because the manager was stopped in between: bound if
     /// the container is there, else given up. One that comes yet is known by the tombstone.
-    async fn resolve_reservations(&self, node: NodeId) {
+    async fn resolve_reservations(self: &Arc<Self>, node: NodeId) {
         let cluster = self.cluster();
         let left = cluster
             .placements_on(node)
@@ -173,86 +142,6 @@ impl Manager {
             if placement.is_some_and(|placement| placement.container.is_none()) {
                 tracing::info!(%request, "giving up a reservation that nothing came of");
                 self.log_failure(self.commit(Command::Release { request }).await);
-            }
-        }
-    }
-
-    /// A container whose request was given up, or whose removal is due: it is removed if it is that very
-    /// one. Labels alone prove nothing, because `docker commit` copies them into images: whatever else
-    /// carries them is a stranger's and stays.
-    async fn latecomer(&self, container: &Container, tombstone: &Tombstone) {
-        let the_very_one = match tombstone.cause {
-            Cause::RemovalDue => tombstone.container == Some(container.id),
-            Cause::Released => {
-                container.state == RunState::Created
-                    && tombstone.node == container.host.id
-                    && container.names.iter().any(|name| **name == *tombstone.name)
-            }
-            Cause::Removed => false,
-        };
-        let host = self.fleet.host(&container.host.id).filter(|_| the_very_one);
-        let Some(host) = host else {
-            return self.fleet.inventory.disown(&container.id);
-        };
-        tracing::info!(container = %container.id, node = %host.tag.name, "removing a container that came too late");
-        self.remove_for_good(&host, container.id).await;
-    }
-
-    /// What was removed while its node was down is removed there now.
-    async fn remove_what_is_due(&self, node: NodeId) {
-        let Some(host) = self.fleet.host(&node) else {
-            return;
-        };
-        let due: Vec<_> = self
-            .cluster()
-            .removals_due_on(node)
-            .map(|tombstone| {
-                (
-                    tombstone.request,
-                    tombstone.container.or_else(|| self.made_unseen(tombstone)),
-                )
-            })
-            .collect();
-        for (request, container) in due {
-            let removed = match container {
-                Some(container) => self.remove_for_good(&host, container).await,
-                None => true,
-            };
-            if removed {
-                self.log_failure(self.commit(Command::Settle { request }).await);
-            }
-        }
-    }
-
-    /// What came of a request that was given up while its node was down, before anybody knew whether anything had.
-    fn made_unseen(&self, tombstone: &Tombstone) -> Option<ContainerId> {
-        let named = self.fleet.inventory.named(&tombstone.name);
-        let made = named.iter().find(|container| {
-            container.request == Some(tombstone.request)
-                && container.host.id == tombstone.node
-                && container.state == RunState::Created
-        });
-        made.map(|container| container.id)
-    }
-
-    async fn remove_for_good(&self, host: &Arc<Host>, container: ContainerId) -> bool {
-        let call =
-            EngineCall::delete(format!("/containers/{container}?force=1")).at(ApiVersion::MAX);
-        let removed = tokio::time::timeout(REMOVAL_PATIENCE, host.call(call)).await;
-        match removed.unwrap_or_else(|_| Err(host.no_answer(REMOVAL_PATIENCE))) {
-            Ok(reply)
-                if reply.status.is_success() || reply.status == http::StatusCode::NOT_FOUND =>
-            {
-                self.fleet.inventory.remove(&container);
-                true
-            }
-            Ok(reply) => {
-                tracing::warn!(%container, node = %host.tag.name, message = reply.message(), "a removal failed");
-                false
-            }
-            Err(error) => {
-                tracing::warn!(%container, %error, "a removal failed");
-                false
             }
         }
     }

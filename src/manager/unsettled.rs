@@ -1,0 +1,214 @@
+//! What only a node's engine can settle: whether a container that is not listed is gone, and the removal of what should
+//! not be there. Engines fail to answer, so it is tried again until it is settled.
+//!
+//! **Invariant**: no observation waits for an engine; nothing is forgotten because an engine failed once. What is tried
+//! ends with the node's loss, after which its next sync begins anew, or with the manager.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use api_compat::ApiVersion;
+
+use super::Manager;
+use super::lifecycle::Mark;
+use super::name_in_use::Presence;
+use crate::engine::{Container, EngineCall, Host, RunState};
+use crate::model::{ContainerId, NodeId, RequestId};
+use crate::state::{Cause, Command, Tombstone};
+
+/// An engine may take so long to stop and remove a container.
+const REMOVAL_PATIENCE: Duration = Duration::from_secs(30);
+/// Between the first attempt and the second; from then on twice as long each time,
+const AGAIN: Duration = Duration::from_secs(1);
+/// but not longer than this.
+const AGAIN_AT_MOST: Duration = Duration::from_secs(60);
+
+/// What only a node's engine can settle.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Unsettled {
+    /// Whether this container, which is promised and not listed, is gone.
+    Missing(ContainerId),
+    /// The removal of this one, which came too late.
+    Late(ContainerId),
+    /// The removals that waited for the node.
+    Due,
+}
+
+impl Manager {
+    /// Takes in what was observed of a container while a change of ours was under way with it. One that is not
+    /// listed may have gone meanwhile, or its engine may not have been heard since: that engine is asked.
+    pub(super) async fn catch_up(self: &Arc<Self>, id: ContainerId) {
+        if self.fleet.inventory.get(&id).is_some() {
+            return self.changed(id).await;
+        }
+        let node = self.cluster().placement_of(id).map(|p| p.node);
+        if let Some(node) = node {
+            self.settle_or_go_on(node, Unsettled::Missing(id)).await;
+        }
+    }
+
+    /// What a sync of the node leaves open: promised containers that it does not list, and removals that waited for it.
+    pub(super) async fn settle_node(self: &Arc<Self>, node: NodeId) {
+        let cluster = self.cluster();
+        let bound = cluster.placements_on(node).filter_map(|p| p.container);
+        let missing = bound.filter(|id| self.fleet.inventory.get(id).is_none());
+        for container in missing.collect::<Vec<_>>() {
+            self.settle_or_go_on(node, Unsettled::Missing(container))
+                .await;
+        }
+        self.settle_or_go_on(node, Unsettled::Due).await;
+    }
+
+    /// A container whose request was given up, or whose removal is due: it is removed if it is that very
+    /// one. Labels alone prove nothing, because `docker commit` copies them into images: whatever else
+    /// carries them is a stranger's and stays.
+    pub(super) fn latecomer(self: &Arc<Self>, container: &Container, tombstone: &Tombstone) {
+        if !is_the_very_one(container, tombstone) {
+            return self.fleet.inventory.disown(&container.id);
+        }
+        let node = &container.host;
+        tracing::info!(container = %container.id, node = %node.name, "removing a container that came too late");
+        let mark = self.under_way.mark(tombstone.request);
+        self.go_on(
+            node.id,
+            Unsettled::Late(container.id),
+            Duration::ZERO,
+            Some(mark),
+        );
+    }
+
+    async fn settle_or_go_on(self: &Arc<Self>, node: NodeId, what: Unsettled) {
+        if !self.settle(node, what).await {
+            self.go_on(node, what, AGAIN, None);
+        }
+    }
+
+    /// Tries in the background until it is settled. Observations of a request that is marked wait for that.
+    fn go_on(self: &Arc<Self>, node: NodeId, what: Unsettled, first: Duration, mark: Option<Mark>) {
+        let manager = Arc::clone(self);
+        let mut stopping = self.tasks.stopping();
+        let span = tracing::info_span!("settle", ?what);
+        self.tasks.spawn(span, async move {
+            let mut pause = first;
+            let is_up = || manager.fleet.host(&node).is_some_and(|host| host.is_up());
+            loop {
+                tokio::select! {
+                    biased;
+                    () = stopping.wait() => return,
+                    () = tokio::time::sleep(pause) => {}
+                }
+                if !is_up() || manager.settle(node, what).await {
+                    break;
+                }
+                pause = (pause * 2).clamp(AGAIN, AGAIN_AT_MOST);
+            }
+            drop(mark);
+            if let Unsettled::Late(container) | Unsettled::Missing(container) = what
+                && is_up()
+            {
+                manager.changed(container).await;
+            }
+        });
+    }
+
+    /// One attempt; whether nothing is left to do.
+    async fn settle(&self, node: NodeId, what: Unsettled) -> bool {
+        match what {
+            Unsettled::Missing(container) => {
+                self.fleet.inventory.get(&container).is_some()
+                    || self.cluster().placement_of(container).is_none()
+                    || self.presence(node, container).await == Presence::Gone
+            }
+            Unsettled::Late(container) => self.remove_late(container).await,
+            Unsettled::Due => self.remove_what_is_due(node).await,
+        }
+    }
+
+    /// Without force: if somebody has started it meanwhile it is theirs.
+    async fn remove_late(&self, id: ContainerId) -> bool {
+        let cluster = self.cluster();
+        let Some(container) = self.fleet.inventory.get(&id) else {
+            return true;
+        };
+        let request = container.request;
+        let stone = request.and_then(|request| cluster.tombstone(request));
+        let stone = stone.filter(|stone| is_the_very_one(&container, stone));
+        match (stone, self.fleet.host(&container.host.id)) {
+            (Some(stone), Some(host)) => {
+                let force = stone.cause == Cause::RemovalDue;
+                self.remove_for_good(&host, id, force).await
+            }
+            _ => true,
+        }
+    }
+
+    /// What was removed while its node was down is removed there now. Whether nothing is left.
+    async fn remove_what_is_due(&self, node: NodeId) -> bool {
+        let Some(host) = self.fleet.host(&node) else {
+            return true;
+        };
+        let cluster = self.cluster();
+        let due = cluster.removals_due_on(node).map(|stone| {
+            let container = stone.container.or_else(|| self.made_unseen(stone));
+            (stone.request, container)
+        });
+        let mut all = true;
+        for (request, container) in due.collect::<Vec<(RequestId, _)>>() {
+            let removed = match container {
+                Some(container) => self.remove_for_good(&host, container, true).await,
+                None => true,
+            };
+            if removed {
+                self.log_failure(self.commit(Command::Settle { request }).await);
+            }
+            all &= removed;
+        }
+        all
+    }
+
+    /// What came of a request that was given up while its node was down, before anybody knew whether anything had.
+    fn made_unseen(&self, tombstone: &Tombstone) -> Option<ContainerId> {
+        let named = self.fleet.inventory.named(&tombstone.name);
+        let made = named.iter().find(|container| {
+            container.request == Some(tombstone.request)
+                && container.host.id == tombstone.node
+                && container.state == RunState::Created
+        });
+        made.map(|container| container.id)
+    }
+
+    async fn remove_for_good(&self, host: &Arc<Host>, container: ContainerId, force: bool) -> bool {
+        let target = format!("/containers/{container}?force={force}");
+        let call = EngineCall::delete(target).at(ApiVersion::MAX);
+        let removed = tokio::time::timeout(REMOVAL_PATIENCE, host.call(call)).await;
+        match removed.unwrap_or_else(|_| Err(host.no_answer(REMOVAL_PATIENCE))) {
+            Ok(reply)
+                if reply.status.is_success() || reply.status == http::StatusCode::NOT_FOUND =>
+            {
+                self.fleet.inventory.remove(&container);
+                true
+            }
+            Ok(reply) => {
+                tracing::warn!(%container, node = %host.tag.name, message = reply.message(), "a removal failed");
+                false
+            }
+            Err(error) => {
+                tracing::warn!(%container, %error, "a removal failed");
+                false
+            }
+        }
+    }
+}
+
+/// Whether the container is the one that the tombstone is of, and was not taken into use.
+fn is_the_very_one(container: &Container, tombstone: &Tombstone) -> bool {
+    match tombstone.cause {
+        Cause::RemovalDue => tombstone.container == Some(container.id),
+        Cause::Released => {
+            container.state == RunState::Created
+                && tombstone.node == container.host.id
+                && container.names.iter().any(|name| **name == *tombstone.name)
+        }
+        Cause::Removed => false,
+    }
+}
