@@ -1,5 +1,7 @@
-//! Seeds of the simulated world. `SEEDS=n` runs so many, `SEED=k` runs one and prints all that happened in it.
+//! Seeds of the simulated world, and scenarios. `SEEDS=n` runs so many seeds, from `FIRST=k` on; `SEED=k` runs one and
+//! prints all that happened in it. `UPDATE=1` rewrites what is expected of the scenarios.
 
+use std::path::PathBuf;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -68,5 +70,52 @@ fn a_seed_says_all() {
             .find(|(one, other)| one != other);
         assert_eq!(differs, None, "seed {seed}");
         assert_eq!(first.steps, second.steps);
+    }
+}
+
+/// Holds `text` against what `file` expects, or writes it there.
+fn expect(file: &PathBuf, text: &str) {
+    if std::env::var_os("UPDATE").is_some() {
+        return std::fs::write(file, text).expect("the scenario is written");
+    }
+    let expected = std::fs::read_to_string(file).unwrap_or_default();
+    let name = file.display();
+    assert!(
+        expected == text,
+        "{name} expects another course. UPDATE=1 rewrites it; this is what happens:\n{text}"
+    );
+}
+
+fn scenarios() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/scenarios")
+}
+
+#[test]
+fn scenarios_take_the_course_they_took() {
+    let mut files: Vec<_> = std::fs::read_dir(scenarios())
+        .expect("scenarios")
+        .map(|file| file.expect("a file").path())
+        .filter(|file| file.extension().is_some_and(|extension| extension == "txt"))
+        .collect();
+    files.sort();
+    assert!(files.len() > 5);
+    for file in files {
+        let script = std::fs::read_to_string(&file).expect("a script");
+        let played = simulate(sim::play(&script));
+        let played = played.unwrap_or_else(|why| panic!("{}: {why}", file.display()));
+        expect(&file, &played);
+        assert!(!played.contains("WRONG"), "{}:\n{played}", file.display());
+    }
+}
+
+#[test]
+fn a_create_is_cut_short_at_each_of_its_steps() {
+    for (crash, file) in [
+        (sim::Crash::Kill, "create_killed.steps"),
+        (sim::Crash::PowerLoss, "create_without_power.steps"),
+    ] {
+        let text = simulate(sim::create_cut_short(crash));
+        expect(&scenarios().join(file), &text);
+        assert!(!text.contains("WRONG"), "{file}:\n{text}");
     }
 }

@@ -339,15 +339,15 @@ impl Host {
     fn draw(&self, what: &Work) -> (Option<Fault>, Duration) {
         let mut state = self.lock();
         let pause = Duration::from_millis(state.dice.below(4));
-        let verb = match what {
-            Work::Change { verb, .. } => verb.as_str(),
-            Work::Read(_) | Work::Ping => "",
+        let (verb, changes) = match what {
+            Work::Change { verb, .. } => (verb.as_str(), true),
+            Work::Read(_) | Work::Ping => ("read", false),
         };
-        if !verb.is_empty()
-            && let Some(place) = state
-                .planned
-                .iter()
-                .position(|planned| planned.what == verb)
+        let place = state
+            .planned
+            .iter()
+            .position(|planned| planned.what == verb);
+        if let Some(place) = place
             && let Some(planned) = state.planned.remove(place)
         {
             return (Some(planned.fault), pause);
@@ -355,7 +355,7 @@ impl Host {
         let rates = state.rates;
         let roll = state.dice.below(1000);
         let long = Duration::from_millis(state.dice.below(6000));
-        let fault = if verb.is_empty() {
+        let fault = if !changes {
             match roll {
                 roll if roll < rates.reads / 2 => Some(Fault::Slow(long, Duration::ZERO)),
                 roll if roll < rates.reads => Some(Fault::ResetBefore),

@@ -13,11 +13,13 @@ pub mod engine;
 mod history;
 mod host;
 mod network;
+mod scenario;
 mod seed;
 mod steps;
 mod watching;
 mod world;
 
 pub use host::{Fault, Rates};
+pub use scenario::{create_cut_short, play};
 pub use seed::{Report, run};
 pub use steps::Crash;

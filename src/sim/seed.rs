@@ -67,6 +67,27 @@ pub async fn run(seed: u64) -> Report {
     }
 }
 
+/// All faults are over.
+pub(super) fn heal(world: &World) {
+    world.steps.crashed();
+    for host in &world.hosts {
+        host.set_rates(Rates::default());
+        host.start();
+        host.cut(false);
+        host.hang(false);
+    }
+}
+
+/// Waits until a manager serves, or none ever will for a good reason. False if it takes too long.
+pub(super) async fn serving(world: &World) -> bool {
+    let serving = async {
+        while !world.serves() && world.refused().is_none() {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    tokio::time::timeout(STARTING, serving).await.is_ok()
+}
+
 struct Play {
     world: Arc<World>,
 }
@@ -94,7 +115,7 @@ impl Play {
         let mut deaths = Dice::new(dice.roll());
         let fate = join(self.mishaps(&mut mishaps), self.deaths(&mut deaths));
         join(users, fate).await;
-        self.heal();
+        heal(&self.world);
         if !self.settle().await {
             return;
         }
@@ -154,25 +175,9 @@ impl Play {
         }
     }
 
-    fn heal(&self) {
-        self.world.steps.crashed();
-        for host in &self.world.hosts {
-            host.set_rates(Rates::default());
-            host.start();
-            host.cut(false);
-            host.hang(false);
-        }
-        self.world.steps.tell("all faults are over".to_owned());
-    }
-
     /// Waits until nothing is under way any more. False if there is no manager for a good reason.
     async fn settle(&self) -> bool {
-        let serving = async {
-            while !self.world.serves() && self.world.refused().is_none() {
-                tokio::time::sleep(Duration::from_millis(100)).await;
-            }
-        };
-        if tokio::time::timeout(STARTING, serving).await.is_err() {
+        if !serving(&self.world).await {
             self.world.steps.break_off("no manager serves".to_owned());
             return false;
         }

@@ -57,6 +57,13 @@ impl Life {
     }
 }
 
+/// When a manager is to die: at this step or the first one after it, or at the first with these words.
+#[derive(Debug)]
+enum When {
+    Step(u64),
+    Words(String),
+}
+
 /// All that has happened, and when the manager is to die.
 #[derive(Debug)]
 pub(super) struct Steps {
@@ -67,7 +74,8 @@ pub(super) struct Steps {
 #[derive(Debug, Default)]
 struct State {
     taken: u64,
-    crash: Option<(u64, Crash)>,
+    crash: Option<(When, Crash)>,
+    died_at: Option<String>,
     life: Option<Arc<Life>>,
     trace: String,
     story: Vec<String>,
@@ -88,11 +96,17 @@ impl Steps {
         state.taken += 1;
         let taken = state.taken;
         self.write(&mut state, &format!("#{taken} {}", what.as_ref()));
-        if state.crash.is_some_and(|(at, _)| at <= taken)
+        let due = match &state.crash {
+            Some((When::Step(at), _)) => *at <= taken,
+            Some((When::Words(words), _)) => what.as_ref().contains(words),
+            None => false,
+        };
+        if due
             && let Some(life) = &state.life
             && !life.is_over()
         {
             life.end();
+            state.died_at = Some(what.as_ref().to_owned());
         }
     }
 
@@ -127,7 +141,17 @@ impl Steps {
 
     /// Has the manager die at this step, or the next one that is taken while it lives.
     pub(super) fn crash_at(&self, step: u64, crash: Crash) {
-        self.lock().crash = Some((step, crash));
+        self.lock().crash = Some((When::Step(step), crash));
+    }
+
+    /// Has the manager die at the next step with these words.
+    pub(super) fn crash_on(&self, words: String, crash: Crash) {
+        self.lock().crash = Some((When::Words(words), crash));
+    }
+
+    /// The step at which a manager last died.
+    pub(super) fn died_at(&self) -> Option<String> {
+        self.lock().died_at.clone()
     }
 
     /// The crash that was planned, which is so no more.
