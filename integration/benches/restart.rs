@@ -87,7 +87,10 @@ fn serve(path: &Path) -> Result<Duration> {
     manager.stop()?;
     for entry in std::fs::read_dir(path)? {
         let entry = entry?;
-        std::fs::copy(entry.path(), manager.data().join(entry.file_name()))?;
+        let copy = manager.data().join(entry.file_name());
+        std::fs::copy(entry.path(), &copy)?;
+        // What the copy left to be written is not the manager's to wait for.
+        std::fs::File::open(copy)?.sync_all()?;
     }
     let begun = Instant::now();
     manager.start_again()?;

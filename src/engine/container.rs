@@ -12,6 +12,8 @@ use api_compat::json_view::Malformed;
 use api_compat::labels;
 use api_compat::version::ApiVersion;
 
+use jiff::Timestamp;
+
 use super::endpoint::Endpoint;
 use crate::model::{
     BadId, ClusterId, ContainerId, NodeId, NodeName, Protocol, PublishedPort, RequestId, Resources,
@@ -164,6 +166,21 @@ pub struct Since {
     pub finished: Option<i64>,
 }
 
+/// What is known of a container without having seen it.
+#[derive(Debug, Clone, Copy)]
+pub struct Unlisted<'a> {
+    /// Its id.
+    pub id: ContainerId,
+    /// Its name.
+    pub name: &'a str,
+    /// The request that it was made for.
+    pub request: RequestId,
+    /// When it was promised.
+    pub created: Timestamp,
+    /// Whether it ran, or was about to, when it was last heard of.
+    pub runs: bool,
+}
+
 /// One observed container. Immutable: an observation makes a new one.
 #[derive(Debug, Clone)]
 pub struct Container {
@@ -266,6 +283,30 @@ impl Container {
             status,
             item,
         })
+    }
+
+    /// What can be shown of a container that was promised and has not been listed since the manager began, because
+    /// its node is down. Its image, command and the user's labels are not known.
+    pub fn unlisted(promised: &Unlisted<'_>, host: &Arc<HostTag>) -> Result<Self, BadItem> {
+        let item = serde_json::json!({
+            "Id": promised.id,
+            "Names": [format!("/{}", promised.name)],
+            "Image": "(not known)",
+            "ImageID": "",
+            "Command": "",
+            "Created": promised.created.as_second(),
+            "Ports": [],
+            "Labels": {
+                labels::ID: promised.request,
+                labels::CLUSTER: host.cluster,
+            },
+            "State": if promised.runs { "running" } else { "exited" },
+            "Status": if promised.runs { "Up" } else { "Exited" },
+            "HostConfig": {"NetworkMode": "default"},
+            "NetworkSettings": {"Networks": {}},
+            "Mounts": [],
+        });
+        Self::read(item.to_string().as_bytes(), host)
     }
 
     /// The first of its names, or its short id if it has none.

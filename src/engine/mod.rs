@@ -26,7 +26,7 @@ mod watcher;
 
 pub use call::{EngineCall, EngineReply};
 pub use client::{ApiWindow, Body, BoxError, NotWhole, OLDEST_ENGINE_API, empty, full, read_whole};
-pub use container::{BadItem, Container, Details, HostTag, RunState};
+pub use container::{BadItem, Container, Details, HostTag, RunState, Unlisted};
 pub use dial::{Connection, Dial, Dialling, Dials, Stream, Transports, keep_alive};
 pub use endpoint::{BadEndpoint, Endpoint};
 pub use error::Error;

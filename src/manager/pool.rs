@@ -11,10 +11,11 @@ use super::membership::contacts;
 use super::{Error, Manager};
 use crate::clock;
 use crate::engine::{
-    self, Absence, Endpoint, Facts, Host, HostTag, Observation, Verdict, another_engine,
+    self, Absence, Container, Endpoint, Facts, Host, HostTag, Observation, Unlisted, Verdict,
+    another_engine,
 };
 use crate::model::{Availability, NodeId, NodeName};
-use crate::state::{Command, Refusal};
+use crate::state::{Cluster, Command, Refusal};
 use crate::tasks::Stopping;
 
 /// Clients are not kept waiting at the start for an engine that is silent.
@@ -209,7 +210,28 @@ impl Manager {
                     clock::now()
                 };
                 let absence = Absence { since, reason };
-                drop(self.watch(tag, Facts::remembered(known), Some(absence)));
+                let host = self.watch(tag, Facts::remembered(known), Some(absence));
+                self.show_unlisted(&cluster, &host);
+            }
+        }
+    }
+
+    /// What was promised on a node that cannot be reached is shown as far as it is known, until the node lists it.
+    fn show_unlisted(&self, cluster: &Cluster, host: &Host) {
+        for placement in cluster.placements_on(host.tag.id) {
+            let Some(id) = placement.container else {
+                continue;
+            };
+            let unlisted = Unlisted {
+                id,
+                name: &placement.name,
+                request: placement.request,
+                created: placement.at,
+                runs: placement.claiming,
+            };
+            match Container::unlisted(&unlisted, &host.tag) {
+                Ok(container) => self.fleet.inventory.put(container),
+                Err(error) => tracing::warn!(%error, container = %id, "a promise cannot be shown"),
             }
         }
     }

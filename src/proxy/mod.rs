@@ -16,6 +16,7 @@ mod fan_out;
 mod flotilla;
 mod forward;
 mod images;
+mod leftover;
 mod listen;
 mod networks;
 mod raw_hijack;
@@ -34,7 +35,6 @@ use api_compat::route::{self, BAD_REQUEST_BODY, Lookup, Match, Operation};
 use api_compat::version::{ApiVersion, Unsupported};
 use http::header::{CONTENT_TYPE, LOCATION};
 use http::{HeaderValue, Request, StatusCode};
-use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use tracing::Instrument as _;
 
@@ -44,6 +44,7 @@ use crate::engine::{Container, Fleet, Found, Host};
 use crate::manager::Manager;
 use crate::tasks::to_its_end;
 use exchange::{Exchange, Peer};
+use leftover::Leftover;
 use reply::{Outcome, Reply};
 
 /// What the endpoint is told by its settings.
@@ -94,7 +95,18 @@ impl Proxy {
 
     /// Answers one request. Never fails: errors are replies.
     pub(crate) async fn answer(self: &Arc<Self>, request: Request<Incoming>, peer: Peer) -> Reply {
-        let request = request.map(|body| body.map_err(Into::into).boxed_unsync());
+        let leftover = Leftover::default();
+        let request = request.map(|body| leftover.lend(body));
+        let reply = self.answer_from(request, peer).await;
+        leftover.read_on();
+        reply
+    }
+
+    async fn answer_from(
+        self: &Arc<Self>,
+        request: Request<crate::engine::Body>,
+        peer: Peer,
+    ) -> Reply {
         let identity = self.identity();
         let uri = request.uri();
         if flotilla::is_ours(uri.path()) {

@@ -16,8 +16,36 @@ pub(crate) fn cases() -> Vec<Case> {
         case("nonsense_that_is_no_http_is_refused", no_http),
         case("a_huge_head_is_refused", huge_head),
         case("a_body_over_the_cap_is_refused", huge_body),
+        case(
+            "a_refusal_reaches_a_client_that_is_still_writing",
+            refused_early,
+        ),
         case("a_client_that_leaves_or_stalls_stops_nobody", stalls),
     ]
+}
+
+fn refused_early(lab: &Lab) -> Result<()> {
+    let pool = Pool::over(lab)?;
+    let mut wire = Wire::open(&pool.manager.tcp())?;
+    for (path, status) in [
+        ("/volumes/create", 501),
+        ("/flotilla/v1/nosuch", 404),
+        ("/nosuch", 404),
+    ] {
+        wire.send(
+            format!("POST {path} HTTP/1.1\r\nHost: docker\r\nContent-Length: 2\r\n\r\n").as_bytes(),
+        )?;
+        let answer = wire.answer(false)?;
+        ensure!(answer.status == status, "{path}: {answer:?}");
+        // The connection is still there for the body, and for the next request.
+        wire.send(b"{}")?;
+        wire.request("GET", "/_ping", &[], b"")?;
+        let next = wire
+            .answer(false)
+            .with_context(|| format!("after {path}"))?;
+        ensure!(next.status == 200, "{next:?}");
+    }
+    Ok(())
 }
 
 /// Method, path, body. Each is answered by an engine, and by us with the same status and words.

@@ -608,7 +608,11 @@ fn down_at_the_start(lab: &Lab) -> Result<()> {
     let line = line_of(&table, "host3")?;
     contains(&line, " ago: ")?;
     contains(&line, "Down ")?;
-    // What was promised there is promised still.
+    // What was promised there is promised still, and shown as far as it is known.
+    pool.says(
+        "ps -a --no-trunc --filter name=on-host3 --format '{{.ID}} {{.Label \"com.flotilla.node\"}}'",
+        &format!("{id} host3"),
+    )?;
     pool.refuses(
         "create --name=on-host3 busybox true",
         &format!("is already in use by container \"{id}\""),
