@@ -206,8 +206,8 @@ impl Manager {
         }
     }
 
-    /// What is promised under this reference (a name, `node/name`, or an id or its beginning) on a node whose
-    /// containers this manager has not seen since it began, because it is down.
+    /// What is promised under this reference (a name, `node/name`, or an id or its beginning) and was not seen since:
+    /// its node went down before it was listed, or has been down since this manager began.
     pub fn out_of_sight(&self, reference: &str) -> Option<(Arc<Host>, Arc<Placement>)> {
         let cluster = self.cluster();
         let bare = reference.strip_prefix('/').unwrap_or(reference);
@@ -224,7 +224,9 @@ impl Manager {
             .or_else(by_id)?;
         let host = self.fleet.host(&placement.node)?;
         let is_meant = node.is_none_or(|node| host.tag.is(node));
-        (is_meant && !host.is_synced()).then(|| (host, Arc::clone(placement)))
+        let listed = |id| self.fleet.inventory.get(&id).is_some();
+        let is_lost = !host.is_up() && !placement.container.is_some_and(listed);
+        (is_meant && (is_lost || !host.is_synced())).then(|| (host, Arc::clone(placement)))
     }
 
     /// Removes what is [out of sight](Self::out_of_sight): its name is free from now on, and its engine removes it
