@@ -155,7 +155,7 @@ impl Play {
     /// How the manager dies.
     async fn deaths(&self, dice: &mut Dice) {
         let flips = dice.below(25) == 0;
-        for _ in 0..dice.below(4) {
+        for _ in 0..dice.below(6) {
             tokio::time::sleep(millis(dice, 6000)).await;
             let crash = if dice.below(2) == 0 {
                 Crash::Kill
@@ -228,17 +228,19 @@ impl Play {
     }
 }
 
-/// A third of all worlds have engines that never fail to answer.
+/// A third of all worlds have engines that never fail to answer; in a sixth hardly anything goes well.
 fn rates(dice: &mut Dice) -> Rates {
-    if dice.below(3) == 0 {
-        return Rates::default();
-    }
+    let times = match dice.below(6) {
+        0 | 1 => return Rates::default(),
+        2..5 => 1,
+        _ => 4,
+    };
     Rates {
-        slow: dice.below(80),
-        reset_before: dice.below(40),
-        reply_lost: dice.below(60),
-        late: dice.below(60),
-        reads: dice.below(30),
+        slow: dice.below(80 * times),
+        reset_before: dice.below(40 * times),
+        reply_lost: dice.below(60 * times),
+        late: dice.below(60 * times),
+        reads: dice.below(30 * times),
     }
 }
 
@@ -316,10 +318,28 @@ impl User {
         };
         let (_, made) = self.client.create(&wanted).await;
         if let Some(id) = made {
+            self.sees(&id).await;
             if self.dice.below(5) > 0 {
                 self.client.verb("start", &id).await;
             }
             self.mine.push(id);
+        }
+    }
+
+    /// What was acknowledged is listed, unless its node is lost, or it is gone already.
+    async fn sees(&self, id: &str) {
+        let world = &self.client.world;
+        let Some(listed) = self.client.list().await else {
+            return;
+        };
+        let is_listed = listed.iter().any(|(listed, _)| listed == id);
+        let exists = world.contents().into_iter().find_map(|engine| {
+            let has_it = engine.containers.iter().any(|container| container.id == id);
+            has_it.then_some(engine.node)
+        });
+        if let Some(node) = exists.filter(|node| !is_listed && world.is_ready(node)) {
+            let what = format!("{id} was made on {node}, which is ready, and is not listed");
+            world.steps.break_off(what);
         }
     }
 

@@ -398,6 +398,14 @@ impl World {
         state.door.as_ref().is_some_and(|door| !door.life.is_over())
     }
 
+    /// Whether the state has this node for ready.
+    pub(super) fn is_ready(&self, node: &str) -> bool {
+        let seen = Arc::clone(&self.lock().seen);
+        let name = node.parse().ok();
+        name.and_then(|name| seen.node_named(&name).map(|node| node.is_ready()))
+            .unwrap_or(false)
+    }
+
     pub(super) fn host(&self, name: &str) -> Option<&Arc<Host>> {
         self.hosts.iter().find(|host| host.name == name)
     }
