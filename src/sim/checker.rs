@@ -461,7 +461,7 @@ mod tests {
             "",
             "web=1@n1",
             "web=1@n1 site=1@n2",
-            "request r1 has a container on n1 and one on n2; web (1) on n1 was promised to nobody",
+            "request r1 has a container on n1 and one on n2; site (1) is on n2 and promised on n1",
         );
     }
 

@@ -251,13 +251,7 @@ impl Client {
 }
 
 fn nanos(cpus: f64) -> u64 {
-    #[expect(
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        reason = "a simulated client wants a few CPUs"
-    )]
-    let nanos = (cpus * 1e9) as u64;
-    nanos
+    (cpus * 1e9) as u64
 }
 
 fn short(reference: &str) -> &str {
