@@ -307,7 +307,7 @@ impl Host {
         let text = format!("{}: {what} {}", self.name, status.as_u16());
         match what {
             Work::Change { .. } if status.is_success() => self.steps.tell(text.clone()),
-            Work::Change { .. } | Work::Read(_) | Work::Ping => {}
+            Work::Change { .. } | Work::Read { .. } | Work::Ping => {}
         }
         self.steps.take(format!("{text} is done"));
         let path = unversioned(&asked.path);
@@ -341,7 +341,8 @@ impl Host {
         let pause = Duration::from_millis(state.dice.below(4));
         let (verb, changes) = match what {
             Work::Change { verb, .. } => (verb.as_str(), true),
-            Work::Read(_) | Work::Ping => ("read", false),
+            Work::Read { verb, .. } => (*verb, false),
+            Work::Ping => ("ping", false),
         };
         let place = state
             .planned
@@ -387,7 +388,7 @@ impl Host {
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Work {
     Ping,
-    Read(String),
+    Read { verb: &'static str, text: String },
     Change { verb: String, object: String },
 }
 
@@ -409,12 +410,19 @@ impl Work {
             ["containers", id, verb] if asked.method == Method::POST && *verb != "wait" => {
                 (*verb, short(id))
             }
-            _ => return Self::Read(format!("{} {path}", asked.method)),
+            ["containers", _, "json"] => return Self::read("inspect", asked, path),
+            ["containers", "json"] => return Self::read("list", asked, path),
+            _ => return Self::read("read", asked, path),
         };
         Self::Change {
             verb: verb.to_owned(),
             object,
         }
+    }
+
+    fn read(verb: &'static str, asked: &Asked, path: &str) -> Self {
+        let text = format!("{} {path}", asked.method);
+        Self::Read { verb, text }
     }
 }
 
@@ -422,7 +430,7 @@ impl fmt::Display for Work {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Ping => f.write_str("ping"),
-            Self::Read(what) => f.write_str(what),
+            Self::Read { text, .. } => f.write_str(text),
             Self::Change { verb, object } => write!(f, "{verb} {object}"),
         }
     }

@@ -9,7 +9,7 @@
 //! | `start`, `stop`, `inspect`, `remove`, `remove -f`, `rename web site` | as a client |
 //! | `begin create web` | any of these, not waited for |
 //! | `advance 5s` | time passes |
-//! | `fault n1 create late 5s` | the next request like this is `late`, `slow 1s 1s`, `reset` or `lost`; `read` for those that change nothing |
+//! | `fault n1 create late 5s` | the next request like this is `late`, `slow 1s 1s`, `reset` or `lost`; those that change nothing are `inspect`, `list` and `read` |
 //! | `stop-engine n1`, `start-engine`, `hang`, `go-on`, `cut`, `heal`, `break-events` | what happens to a host |
 //! | `kill`, `power-off` | the manager dies, and is away for 2 s |
 //! | `kill-at n1: create`, `power-off-at …` | it dies at the next step with these words |
