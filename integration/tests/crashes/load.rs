@@ -1,15 +1,14 @@
 //! Eight clients that create, start, rename and remove containers with few names, and write down what they were told.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use anyhow::{Result, anyhow};
+use flotilla::sim::checker::{Action, Operation, Outcome};
 use integration::http;
 use raft_store::sim::Dice;
-
-use crate::accounts::{Asked, Deed, Told};
 
 /// How many clients there are.
 pub(crate) const CLIENTS: u64 = 8;
@@ -19,15 +18,26 @@ const NAMES: u64 = 6;
 const CREATE: &str = r#"{"Image":"busybox","Cmd":["sleep","600"],"HostConfig":{"Memory":16777216,"RestartPolicy":{"Name":"always"}}}"#;
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// The order of all that begins and ends, whichever client does it.
+#[derive(Debug, Default)]
+pub(crate) struct Order(AtomicU64);
+
+impl Order {
+    /// The next place.
+    pub(crate) fn next(&self) -> u64 {
+        self.0.fetch_add(1, Ordering::SeqCst)
+    }
+}
+
 /// The clients at work.
 pub(crate) struct Load {
-    clients: Vec<JoinHandle<Vec<Deed>>>,
+    clients: Vec<JoinHandle<Vec<Operation>>>,
     over: Arc<AtomicBool>,
 }
 
 impl Load {
     /// Lets the clients loose on the manager at `endpoint`; what they do follows from the seed.
-    pub(crate) fn begin(endpoint: &str, seed: u64) -> Self {
+    pub(crate) fn begin(endpoint: &str, seed: u64, order: &Arc<Order>) -> Self {
         let over: Arc<AtomicBool> = Arc::default();
         let clients = (0..CLIENTS)
             .map(|number| {
@@ -35,7 +45,8 @@ impl Load {
                     endpoint: endpoint.to_owned(),
                     dice: Dice::new(seed * CLIENTS + number),
                     mine: Vec::new(),
-                    deeds: Vec::new(),
+                    done: Vec::new(),
+                    order: Arc::clone(order),
                 };
                 let over = Arc::clone(&over);
                 thread::spawn(move || client.work(&over))
@@ -44,8 +55,8 @@ impl Load {
         Self { clients, over }
     }
 
-    /// Calls the clients back; their deeds.
-    pub(crate) fn end(self) -> Result<Vec<Deed>> {
+    /// Calls the clients back; what they did.
+    pub(crate) fn end(self) -> Result<Vec<Operation>> {
         self.over.store(true, Ordering::Relaxed);
         let mut all = Vec::new();
         for client in self.clients {
@@ -60,25 +71,42 @@ struct Client {
     dice: Dice,
     /// The containers it made and has not seen removed.
     mine: Vec<String>,
-    deeds: Vec<Deed>,
+    done: Vec<Operation>,
+    order: Arc<Order>,
+}
+
+/// What a client does next.
+enum Wish {
+    Create { name: String },
+    Remove { id: String },
+    Rename { id: String, name: String },
+    Start { id: String },
 }
 
 impl Client {
-    fn work(mut self, over: &AtomicBool) -> Vec<Deed> {
+    fn work(mut self, over: &AtomicBool) -> Vec<Operation> {
         while !over.load(Ordering::Relaxed) {
-            let asked = self.choose();
-            let told = self.ask(&asked);
+            let wish = self.choose();
+            let begun = self.order.next();
+            let outcome = self.ask(&wish);
+            let ended = self.order.next();
             // The manager is gone: so is this client, as a CLI would be.
-            let is_over = told == Told::Nothing;
-            self.remember(asked, told);
+            let is_over = outcome == Outcome::Unknown;
+            self.remember(&wish, &outcome);
+            self.done.push(Operation {
+                begun,
+                ended: if is_over { u64::MAX } else { ended },
+                action: action(wish),
+                outcome,
+            });
             if is_over {
                 break;
             }
         }
-        self.deeds
+        self.done
     }
 
-    fn choose(&mut self) -> Asked {
+    fn choose(&mut self) -> Wish {
         let name = format!("fought-for-{}", self.dice.below(NAMES));
         let id = match self.mine.len() as u64 {
             0 => None,
@@ -88,53 +116,63 @@ impl Client {
             }
         };
         match (self.dice.below(10), id) {
-            (0..=1, Some(id)) => Asked::Rename { id, name },
-            (2, Some(id)) => Asked::Start { id },
-            (3..=5, Some(id)) => Asked::Remove { id },
-            _ => Asked::Create { name },
+            (0..=1, Some(id)) => Wish::Rename { id, name },
+            (2, Some(id)) => Wish::Start { id },
+            (3..=5, Some(id)) => Wish::Remove { id },
+            _ => Wish::Create { name },
         }
     }
 
-    fn ask(&self, asked: &Asked) -> Told {
-        let (method, path, body) = match asked {
-            Asked::Create { name } => (
-                "POST",
-                format!("/containers/create?name={name}"),
-                CREATE.to_owned(),
-            ),
-            Asked::Remove { id } => ("DELETE", format!("/containers/{id}?force=1"), String::new()),
-            Asked::Rename { id, name } => (
-                "POST",
-                format!("/containers/{id}/rename?name={name}"),
-                String::new(),
-            ),
-            Asked::Start { id } => ("POST", format!("/containers/{id}/start"), String::new()),
+    fn ask(&self, wish: &Wish) -> Outcome {
+        let (method, path, body) = match wish {
+            Wish::Create { name } => ("POST", format!("/containers/create?name={name}"), CREATE),
+            Wish::Remove { id } => ("DELETE", format!("/containers/{id}?force=1"), ""),
+            Wish::Rename { id, name } => {
+                ("POST", format!("/containers/{id}/rename?name={name}"), "")
+            }
+            Wish::Start { id } => ("POST", format!("/containers/{id}/start"), ""),
         };
         let Ok(reply) = http::request(&self.endpoint, method, &path, body.as_bytes(), PATIENCE)
         else {
-            return Told::Nothing;
+            return Outcome::Unknown;
         };
         let json = reply.json().unwrap_or_default();
-        match reply.status {
-            204 | 304 => Told::Done(String::new()),
-            201 if json["Id"].is_string() => {
-                Told::Done(json["Id"].as_str().unwrap_or_default().to_owned())
-            }
-            // Cut off in its middle.
-            _ if json["message"].is_null() => Told::Nothing,
-            status => Told::Refused {
-                status,
-                message: json["message"].as_str().unwrap_or_default().to_owned(),
+        match (reply.status, json["Id"].as_str(), json["message"].as_str()) {
+            (204 | 304, _, _) => Outcome::Done { container: None },
+            (201, Some(id), _) => Outcome::Done {
+                container: Some(id.to_owned()),
             },
+            (status, _, Some(message)) => Outcome::Refused {
+                status,
+                message: message.to_owned(),
+            },
+            // Cut off in its middle.
+            _ => Outcome::Unknown,
         }
     }
 
-    fn remember(&mut self, asked: Asked, told: Told) {
-        match (&asked, &told) {
-            (Asked::Create { .. }, Told::Done(id)) => self.mine.push(id.clone()),
-            (Asked::Remove { id }, Told::Done(_)) => self.mine.retain(|mine| mine != id),
+    fn remember(&mut self, wish: &Wish, outcome: &Outcome) {
+        match (wish, outcome) {
+            (Wish::Create { .. }, Outcome::Done { container }) => {
+                self.mine.extend(container.clone())
+            }
+            (Wish::Remove { id }, Outcome::Done { .. }) => self.mine.retain(|mine| mine != id),
             _ => {}
         }
-        self.deeds.push(Deed { asked, told });
+    }
+}
+
+fn action(wish: Wish) -> Action {
+    match wish {
+        Wish::Create { name } => Action::Create {
+            name: Some(name),
+            auto_remove: false,
+        },
+        Wish::Remove { id } => Action::Remove { container: id },
+        Wish::Rename { id, name } => Action::Rename {
+            container: id,
+            new_name: name,
+        },
+        Wish::Start { .. } => Action::Other,
     }
 }

@@ -8,7 +8,6 @@
     reason = "the lab runs real processes in real time"
 )]
 
-mod accounts;
 mod load;
 
 use std::process::ExitCode;
@@ -18,6 +17,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use flotilla::data::Data;
+use flotilla::sim::checker::{Action, Contents, Existing, Operation, Outcome, Placed, check};
 use flotilla::state::audit;
 use integration::counter::{Counter, Moment, Watcher};
 use integration::flotilla::Flotilla;
@@ -29,8 +29,7 @@ use integration::wait;
 use raft_store::sim::Dice;
 use rustix::process::{Pid, Signal, kill_process};
 
-use accounts::{Asked, Deed, Promised, There, Told, discrepancies};
-use load::Load;
+use load::{Load, Order};
 
 const HOSTS: usize = 3;
 const SOON: Duration = Duration::from_secs(30);
@@ -43,9 +42,6 @@ fn main() -> ExitCode {
 
 fn cases() -> Vec<Case> {
     vec![
-        case("the_accounts_notice_what_does_not_add_up", |_| {
-            accounts::prove()
-        }),
         case("a_manager_killed_at_any_step_loses_nothing", killed),
         case("fifty_creates_of_one_name_have_one_winner", one_name),
         case("a_full_disk_refuses_and_loses_nothing", full_disk),
@@ -136,29 +132,30 @@ fn killed(lab: &Lab) -> Result<()> {
     let counters = counters.collect::<Result<Vec<_>>>()?;
     let endpoints: Vec<_> = counters.iter().map(Counter::endpoint).collect();
     let mut pool = Pool::of(&endpoints, &[])?;
-    let mut deeds = Vec::new();
+    let order = Arc::new(Order::default());
+    let mut done = Vec::new();
     let mut sprung = 0;
     for (seed, step) in (first..first + kills).zip(STEPS.into_iter().cycle()) {
         let mut dice = Dice::new(seed);
-        let load = Load::begin(&pool.manager.unix(), seed);
+        let load = Load::begin(&pool.manager.unix(), seed, &order);
         let pid = pool.manager.pid().context("the manager does not run")?;
         sprung += u64::from(kill_at(&trap, step, pid, &mut dice));
-        deeds.extend(load.end()?);
+        done.extend(load.end()?);
         pool.manager.kill()?;
         pool.manager.start_again()?;
         pool.wait_until_ready(HOSTS)?;
-        add_up(&mut pool, lab, &deeds)
+        add_up(&mut pool, lab, &done)
             .with_context(|| format!("killed at {step:?}; again with SEED={seed} KILLS=1"))?;
-        deeds.extend(clear(&pool)?);
+        done.extend(clear(&pool, &order)?);
     }
-    add_up(&mut pool, lab, &deeds)?;
-    let told = |told: fn(&Told) -> bool| deeds.iter().filter(|deed| told(&deed.told)).count();
+    add_up(&mut pool, lab, &done)?;
+    let came = |is: fn(&Outcome) -> bool| done.iter().filter(|done| is(&done.outcome)).count();
     println!(
         "{kills} kills, {sprung} of them at their very step; of {} requests {} were done, {} refused, and {} never answered",
-        deeds.len(),
-        told(|told| matches!(told, Told::Done(_))),
-        told(|told| matches!(told, Told::Refused { .. })),
-        told(|told| matches!(told, Told::Nothing)),
+        done.len(),
+        came(|outcome| matches!(outcome, Outcome::Done { .. })),
+        came(|outcome| matches!(outcome, Outcome::Refused { .. })),
+        came(|outcome| *outcome == Outcome::Unknown),
     );
     ensure!(
         sprung * 2 >= kills,
@@ -191,7 +188,7 @@ fn kill_at(trap: &Mutex<Trap>, step: Step, pid: u32, dice: &mut Dice) -> bool {
 
 /// What clients were told, what is promised and what is there agree, at the latest after a while: engines finish what a
 /// dead manager asked of them.
-fn add_up(pool: &mut Pool, lab: &Lab, deeds: &[Deed]) -> Result<()> {
+fn add_up(pool: &mut Pool, lab: &Lab, done: &[Operation]) -> Result<()> {
     let deadline = Instant::now() + SOON;
     loop {
         pool.manager.stop()?;
@@ -199,7 +196,7 @@ fn add_up(pool: &mut Pool, lab: &Lab, deeds: &[Deed]) -> Result<()> {
         let there = there(lab)?;
         pool.manager.start_again()?;
         pool.wait_until_ready(HOSTS)?;
-        let wrong = discrepancies(deeds, &promised, &there);
+        let wrong = check(done, &promised, &there);
         if wrong.is_empty() {
             return Ok(());
         }
@@ -217,7 +214,7 @@ fn add_up(pool: &mut Pool, lab: &Lab, deeds: &[Deed]) -> Result<()> {
 }
 
 /// What the log of a manager that does not run promises; it must be sound.
-fn promised(data: &std::path::Path) -> Result<Vec<Promised>> {
+fn promised(data: &std::path::Path) -> Result<Vec<Placed>> {
     let data = Data::open(data)?;
     let cluster = data.store.view();
     let broken: Vec<_> = audit(&cluster).iter().map(ToString::to_string).collect();
@@ -233,11 +230,11 @@ fn promised(data: &std::path::Path) -> Result<Vec<Promised>> {
     };
     let promised = cluster
         .placements()
-        .map(|placement| Promised {
-            node: name(placement.node),
-            id: placement.container.map(|id| id.to_string()),
-            name: placement.name.clone(),
+        .map(|placement| Placed {
             request: placement.request.to_string(),
+            name: placement.name.clone(),
+            node: name(placement.node),
+            container: placement.container.map(|id| id.to_string()),
         })
         .collect();
     // Only then is the log closed, and can be opened by the next manager.
@@ -248,50 +245,50 @@ fn promised(data: &std::path::Path) -> Result<Vec<Promised>> {
     Ok(promised)
 }
 
-/// The cluster's containers on all engines.
-fn there(lab: &Lab) -> Result<Vec<There>> {
-    let mut all = Vec::new();
-    for host in lab.hosts() {
-        all.extend(on(host)?);
-    }
-    Ok(all)
+/// What all engines have.
+fn there(lab: &Lab) -> Result<Vec<Contents>> {
+    lab.hosts().iter().map(on).collect()
 }
 
-fn on(host: &Host) -> Result<Vec<There>> {
-    let path =
-        r"/containers/json?all=1&filters=%7B%22label%22%3A%5B%22com.flotilla.cluster%22%5D%7D";
-    let list = http::get(&host.tcp(), path, SOON)?.json()?;
+fn on(host: &Host) -> Result<Contents> {
+    let list = http::get(&host.tcp(), "/containers/json?all=1", SOON)?.json()?;
     let list = list.as_array().context("no list of containers")?;
     let text = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
-    Ok(list
-        .iter()
-        .map(|item| There {
-            node: host.name().to_owned(),
-            id: text(&item["Id"]),
-            name: text(&item["Names"][0]).trim_start_matches('/').to_owned(),
-            request: text(&item["Labels"]["com.flotilla.id"]),
-        })
-        .collect())
+    let containers = list.iter().map(|item| Existing {
+        id: text(&item["Id"]),
+        name: text(&item["Names"][0]).trim_start_matches('/').to_owned(),
+        request: item["Labels"]["com.flotilla.id"]
+            .as_str()
+            .map(str::to_owned),
+    });
+    Ok(Contents {
+        node: host.name().to_owned(),
+        containers: containers.collect(),
+    })
 }
 
 /// Removes all containers through the manager, which shows that none of their names is stuck.
-fn clear(pool: &Pool) -> Result<Vec<Deed>> {
+fn clear(pool: &Pool, order: &Order) -> Result<Vec<Operation>> {
     let list = http::get(&pool.manager.unix(), "/containers/json?all=1", SOON)?.json()?;
-    let mut deeds = Vec::new();
+    let mut done = Vec::new();
     for item in list.as_array().context("no list of containers")? {
         let id = item["Id"].as_str().context("no id")?.to_owned();
         let path = format!("/containers/{id}?force=1");
+        let begun = order.next();
         let reply = http::request(&pool.manager.unix(), "DELETE", &path, b"", SOON)?;
         ensure!(
             reply.status == 204,
             "{id} cannot be removed: {}",
             reply.text()
         );
-        let told = Told::Done(String::new());
-        let asked = Asked::Remove { id };
-        deeds.push(Deed { asked, told });
+        done.push(Operation {
+            begun,
+            ended: order.next(),
+            action: Action::Remove { container: id },
+            outcome: Outcome::Done { container: None },
+        });
     }
-    Ok(deeds)
+    Ok(done)
 }
 
 /// All others are told who has it, in the engine's words.
