@@ -32,7 +32,7 @@ pub struct HostTag {
     pub address: Option<String>,
     /// Where its engine listens.
     pub endpoint: Endpoint,
-    /// [`Self::id`] and [`Self::endpoint`] as text, for events.
+    /// [`Self::id`] and [`Self::endpoint`] as events show them.
     text: HostText,
     /// The cluster, to tell our own containers from others.
     pub cluster: ClusterId,
@@ -59,7 +59,7 @@ impl HostTag {
     ) -> Self {
         let text = HostText {
             id: id.to_string(),
-            addr: endpoint.to_string(),
+            addr: endpoint.shown(),
         };
         Self {
             id,

@@ -7,6 +7,7 @@ use jiff::Timestamp;
 
 use super::call::EngineCall;
 use super::client::{ApiWindow, Client, OLDEST_ENGINE_API};
+use super::dial::advice_for_refusal;
 use super::error::Error;
 use super::typed::{from_bollard, typed};
 use std::collections::BTreeMap;
@@ -82,7 +83,7 @@ pub(super) async fn read_facts(client: &Arc<Client>) -> Result<Facts, Error> {
     let version = docker
         .version()
         .await
-        .map_err(|error| from_bollard(client, error))?;
+        .map_err(|error| plain_where_tls_is_due(from_bollard(client, error)))?;
     let window = window(
         client,
         version.api_version.as_deref(),
@@ -143,6 +144,19 @@ fn says(info: &[u8]) -> BTreeMap<String, String> {
     said.into_iter()
         .filter(|(_, value)| !value.is_empty())
         .collect()
+}
+
+/// An engine that is reached in the clear at its port for TLS says so as a refusal of any request.
+fn plain_where_tls_is_due(error: Error) -> Error {
+    match error {
+        Error::Refused { node, message, .. } if let Some(why) = advice_for_refusal(&message) => {
+            Error::Unfit {
+                node,
+                why: why.to_owned(),
+            }
+        }
+        other => other,
+    }
 }
 
 fn window(client: &Client, max: Option<&str>, min: Option<&str>) -> Result<ApiWindow, Error> {

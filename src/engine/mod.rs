@@ -27,8 +27,10 @@ mod watcher;
 pub use call::{EngineCall, EngineReply};
 pub use client::{ApiWindow, Body, BoxError, NotWhole, OLDEST_ENGINE_API, empty, full, read_whole};
 pub use container::{BadItem, Container, Details, HostTag, RunState, Unlisted};
-pub use dial::{Connection, Dial, Dialling, Dials, Stream, Transports, keep_alive};
-pub use endpoint::{BadEndpoint, Endpoint};
+pub use dial::{
+    BadFile, Connection, Dial, Dialling, Dials, Stream, Transports, check_tls_files, keep_alive,
+};
+pub use endpoint::{BadEndpoint, Endpoint, SshTarget};
 pub use error::Error;
 pub use facts::Facts;
 pub use fleet::{Absence, Fleet};

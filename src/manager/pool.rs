@@ -246,7 +246,7 @@ impl Manager {
         self.cannot_join(&member.endpoint, error.to_string());
         let manager = Arc::clone(self);
         let stopping = self.tasks.stopping();
-        let span = tracing::info_span!("join", engine = %member.endpoint);
+        let span = tracing::info_span!("join", engine = member.endpoint.shown());
         self.tasks.spawn(
             span,
             async move { manager.keep_trying(member, stopping).await },
@@ -296,7 +296,7 @@ impl Manager {
     /// Shown in `docker info`, and logged when it changes.
     fn cannot_join(&self, endpoint: &Endpoint, reason: String) {
         if self.fleet.joining().get(endpoint) != Some(&reason) {
-            tracing::warn!(engine = %endpoint, reason, "engine cannot join yet");
+            tracing::warn!(engine = endpoint.shown(), reason, "engine cannot join yet");
         }
         self.fleet.note_joining(endpoint, Some(reason));
     }
@@ -324,7 +324,9 @@ impl Manager {
                 "its engine id is that of node {} ({}): either both are one engine, then give it once (if it has moved, \
                  `flotilla node rm --force {}` first); or one machine is a copy of the other, then remove \
                  /var/lib/docker/engine-id on one and restart its engine",
-                twin.tag.name, twin.tag.endpoint, twin.tag.name
+                twin.tag.name,
+                twin.tag.endpoint.shown(),
+                twin.tag.name
             )));
         }
         // A name that was given to an engine is that engine's, even if another comes first.
@@ -354,7 +356,7 @@ impl Manager {
             engine: reported(&facts),
         })
         .await?;
-        tracing::info!(node = %name, engine = %member.endpoint, version = facts.version, "engine joined");
+        tracing::info!(node = %name, engine = member.endpoint.shown(), version = facts.version, "engine joined");
         self.fleet.note_joining(&member.endpoint, None);
         let tag = HostTag::new(
             node,
@@ -380,10 +382,11 @@ impl Manager {
 
 /// What errors call an engine before it has a name.
 fn provisional_name(member: &Member) -> NodeName {
-    let from_endpoint = match &member.endpoint {
-        Endpoint::Unix(_) => "local".parse(),
-        Endpoint::Tcp { host, .. } => host.parse(),
-    };
+    let from_endpoint = member
+        .endpoint
+        .published_address()
+        .unwrap_or("local")
+        .parse();
     member
         .name
         .clone()
@@ -396,10 +399,9 @@ fn unnamed() -> NodeName {
 }
 
 fn hostname(facts: &Facts, endpoint: &Endpoint) -> NodeName {
-    facts.hostname.parse().unwrap_or_else(|_| match endpoint {
-        Endpoint::Unix(_) => unnamed(),
-        Endpoint::Tcp { host, .. } => host.parse().unwrap_or_else(|_| unnamed()),
-    })
+    let address = || endpoint.published_address()?.parse().ok();
+    let own = facts.hostname.parse().ok();
+    own.or_else(address).unwrap_or_else(unnamed)
 }
 
 /// `host`, `host-2`, `host-3` …: the first that nobody has.

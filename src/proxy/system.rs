@@ -348,7 +348,7 @@ fn pool(proxy: &Proxy, hosts: &[Arc<Host>]) -> Pool {
             updated_at: api_compat::timestamp::rfc3339_nano(health.last_seen),
             server_version: facts.version.clone(),
         };
-        let (name, endpoint) = (host.tag.name.to_string(), host.tag.endpoint.to_string());
+        let (name, endpoint) = (host.tag.name.to_string(), host.tag.endpoint.shown());
         NodeRow {
             name,
             endpoint,
@@ -358,7 +358,7 @@ fn pool(proxy: &Proxy, hosts: &[Arc<Host>]) -> Pool {
         .rows(&mut pool.rows);
     }
     for (endpoint, reason) in joining {
-        let endpoint = endpoint.to_string();
+        let endpoint = endpoint.shown();
         pool.warnings.push(format!(
             "WARNING: the engine at {endpoint} has not joined yet: {reason}"
         ));
@@ -502,17 +502,19 @@ pub(super) fn order_by_health(mut hosts: Vec<Arc<Host>>) -> Vec<Arc<Host>> {
 
 /// The error when no node is up.
 pub(super) fn nobody(proxy: &Proxy) -> ApiError {
-    let down: Vec<_> =
-        proxy
-            .fleet
-            .by_name()
-            .iter()
-            .filter_map(|host| host.ready().err())
-            .map(|error| from_engine(error).message)
-            .chain(proxy.fleet.joining().iter().map(|(endpoint, why)| {
-                format!("the engine at {endpoint} has not joined yet: {why}")
-            }))
-            .collect();
+    let down: Vec<_> = proxy
+        .fleet
+        .by_name()
+        .iter()
+        .filter_map(|host| host.ready().err())
+        .map(|error| from_engine(error).message)
+        .chain(proxy.fleet.joining().iter().map(|(endpoint, why)| {
+            format!(
+                "the engine at {} has not joined yet: {why}",
+                endpoint.shown()
+            )
+        }))
+        .collect();
     if down.is_empty() {
         return ApiError::unavailable(
             "the cluster has no nodes: add one with `flotilla node add ENDPOINT`",

@@ -1,18 +1,38 @@
 //! The one way a connection to an engine comes about. Both clients, the typed and the verbatim one,
 //! and every splice dial through [`Dial`], so that a new kind of transport is one more implementation.
+//!
+//! | file | what |
+//! | --- | --- |
+//! | `plain.rs` | unix sockets, and TCP in the clear |
+//! | `tls.rs` | TLS over such TCP, with the files of dockerd's `--tlsverify` |
+//! | `ssh.rs` | `docker system dial-stdio` at the other end of an `ssh` process |
+//! | `ssh_link.rs` | the one login to a host that all such processes go through |
+//! | `ssh_process.rs` | how `ssh` is called, and what it says when it ends |
+//! | `advice.rs` | what a failure means, and what to do about it |
+//!
+//! **Invariant**: a dial ends in time, and its error says what to do; what it started ends with the connection.
+
+mod advice;
+mod plain;
+mod ssh;
+mod ssh_link;
+mod ssh_process;
+mod tls;
 
 use std::fmt;
 use std::future::Future;
 use std::io;
-use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpStream, UnixStream};
 
 use super::endpoint::Endpoint;
+pub use plain::keep_alive;
+pub use tls::{BadFile, check_files as check_tls_files};
+
+pub(super) use advice::of_refusal as advice_for_refusal;
 
 /// A byte stream to an engine.
 pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -53,61 +73,30 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// The transport that `endpoint` asks for.
 fn dialler(endpoint: &Endpoint) -> Arc<dyn Dial> {
     match endpoint {
-        Endpoint::Unix(path) => Arc::new(UnixDial { path: path.clone() }),
-        Endpoint::Tcp { host, port } => Arc::new(TcpDial {
-            host: host.clone(),
-            port: *port,
-        }),
+        Endpoint::Unix(path) => Arc::new(plain::UnixDial::new(path.clone())),
+        Endpoint::Tcp {
+            host,
+            port,
+            tls: None,
+        } => Arc::new(plain::TcpDial::new(host.clone(), *port)),
+        Endpoint::Tcp {
+            host,
+            port,
+            tls: Some(dir),
+        } => Arc::new(tls::TlsDial::new(host.clone(), *port, dir.clone())),
+        Endpoint::Ssh(target) => Arc::new(ssh::SshDial::new(target.clone())),
     }
 }
 
-#[derive(Debug)]
-struct UnixDial {
-    path: PathBuf,
-}
-
-impl Dial for UnixDial {
-    fn dial(&self) -> Dialling {
-        let path = self.path.clone();
-        Box::pin(within(async move {
-            Ok(Box::new(UnixStream::connect(path).await?) as Connection)
-        }))
-    }
-}
-
-#[derive(Debug)]
-struct TcpDial {
-    host: String,
-    port: u16,
-}
-
-impl Dial for TcpDial {
-    fn dial(&self) -> Dialling {
-        let (host, port) = (self.host.clone(), self.port);
-        Box::pin(within(async move {
-            let stream = TcpStream::connect((host, port)).await?;
-            stream.set_nodelay(true)?;
-            keep_alive(&stream)?;
-            Ok(Box::new(stream) as Connection)
-        }))
-    }
-}
-
-/// Notices a peer that vanished, on connections where nothing is said for long (api-matrix 1.8).
-pub fn keep_alive(stream: &TcpStream) -> io::Result<()> {
-    let keep_alive = socket2::TcpKeepalive::new()
-        .with_time(Duration::from_secs(30))
-        .with_interval(Duration::from_secs(10));
-    socket2::SockRef::from(stream).set_tcp_keepalive(&keep_alive)
-}
-
-async fn within(dialling: impl Future<Output = io::Result<Connection>>) -> io::Result<Connection> {
+/// Gives up on an attempt to reach `place` that takes too long.
+async fn within(
+    place: &str,
+    dialling: impl Future<Output = io::Result<Connection>>,
+) -> io::Result<Connection> {
     tokio::time::timeout(CONNECT_TIMEOUT, dialling)
         .await
         .unwrap_or_else(|_| {
-            Err(io::Error::new(
-                io::ErrorKind::TimedOut,
-                "no answer to the connection attempt",
-            ))
+            let silence = advice::of_silence(place, CONNECT_TIMEOUT);
+            Err(io::Error::new(io::ErrorKind::TimedOut, silence))
         })
 }

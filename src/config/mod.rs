@@ -6,18 +6,22 @@
 //!
 //! **Invariant**: a [`Config`] that exists is sound in itself; nothing here opens a socket.
 
+mod engines;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use api_compat::version::ApiVersion;
 use serde::Deserialize;
 
-use crate::engine::Endpoint;
+use crate::engine::{BadFile, Endpoint};
 use crate::model::NodeName;
+
+pub use engines::Engine;
 
 /// How a manager runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -60,17 +64,6 @@ impl fmt::Display for Listen {
             Self::Tcp(address) => write!(f, "tcp://{address}"),
         }
     }
-}
-
-/// One engine to pool.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Engine {
-    /// The name its node gets; otherwise the engine's hostname.
-    pub name: Option<NodeName>,
-    /// Where it listens.
-    pub endpoint: Endpoint,
-    /// What its published ports are shown with; otherwise the endpoint's host, if it has one.
-    pub address: Option<String>,
 }
 
 /// How replies name containers.
@@ -117,11 +110,22 @@ pub struct Settings {
 
     /// Pool this Docker Engine; may be given more than once
     ///
-    /// unix:///PATH or tcp://HOST:PORT, with the name that its node is to have in front if it is not
-    /// to be the engine's hostname. [default: unix:///var/run/docker.sock]
+    /// unix:///PATH, tcp://HOST:PORT (in the clear, or by TLS: --engine-tls; or tcp://HOST:PORT?tls=DIR),
+    /// or ssh://[USER@]HOST[:PORT] (`ssh` and `docker system dial-stdio` there, as the docker CLI does it),
+    /// with the name that its node is to have in front if it is not to be the engine's hostname.
+    /// [default: unix:///var/run/docker.sock]
     #[arg(long, value_name = "[NAME=]ADDRESS")]
     #[serde(deserialize_with = "many")]
     pub engine: Vec<String>,
+
+    /// Reach tcp:// engines by TLS, with the ca.pem, cert.pem and key.pem in DIR; may be given more than once
+    ///
+    /// For engines with dockerd --tlsverify; the files are those of DOCKER_CERT_PATH, and may be renewed
+    /// while the manager runs. Without NAME it is for all tcp:// engines that have no files of their own;
+    /// NAME=none takes one out.
+    #[arg(long, value_name = "[NAME=]DIR")]
+    #[serde(deserialize_with = "many")]
+    pub engine_tls: Vec<String>,
 
     /// Show published ports of this engine with this IP address
     ///
@@ -195,6 +199,7 @@ impl Settings {
         Self {
             listen: many("listen"),
             engine: many("engine"),
+            engine_tls: many("engine-tls"),
             address: many("address"),
             data: one("data"),
             names: one("names"),
@@ -325,6 +330,16 @@ pub enum Error {
         /// What is wrong.
         problem: String,
     },
+    /// An engine cannot be reached with the files that were given for it.
+    #[error(
+        "engine {engine} is to be reached by TLS, which needs ca.pem, cert.pem and key.pem: {problem}"
+    )]
+    Tls {
+        /// Where the engine listens.
+        engine: String,
+        /// Which file it is, and what is wrong with it.
+        problem: BadFile,
+    },
     /// There is no default.
     #[error("{0}")]
     Missing(&'static str),
@@ -350,10 +365,12 @@ impl Config {
             },
             None => None,
         };
-        Self::resolve(flags, file, surroundings)
+        let config = Self::resolve(flags, file, surroundings)?;
+        engines::check_files(&config.engines)?;
+        Ok(config)
     }
 
-    /// Checks everything. `file` is the file's path and content.
+    /// Checks everything but what other files hold. `file` is the file's path and content.
     pub fn resolve(
         flags: Settings,
         file: Option<(PathBuf, String)>,
@@ -369,7 +386,7 @@ impl Config {
             file,
         };
         let listen = listeners(&sources, surroundings)?;
-        let engines = engines(&sources, &listen)?;
+        let engines = engines::engines(&sources, &listen)?;
         Ok(Self {
             listen,
             engines,
@@ -514,133 +531,6 @@ fn listener(text: &str) -> Result<Listen, String> {
          TLS, which could tell friend from foe, is not there yet: listen on tcp://127.0.0.1:{port} \
          and let clients come in by ssh, as in `ssh -L {port}:127.0.0.1:{port} HOST`"
     ))
-}
-
-fn engines(sources: &Sources, listen: &[Listen]) -> Result<Vec<Engine>, Error> {
-    let (texts, origin) = sources.many("engine", |from| &from.engine);
-    let mut engines = Vec::new();
-    let wrong = |problem| Error::Setting {
-        origin: origin.clone(),
-        problem,
-    };
-    for text in texts {
-        let engine = engine(text).map_err(&wrong)?;
-        check_engine(&engine, &engines, listen).map_err(&wrong)?;
-        engines.push(engine);
-    }
-    if engines.is_empty() {
-        let endpoint = Endpoint::Unix("/var/run/docker.sock".into());
-        let local = Engine {
-            name: None,
-            endpoint,
-            address: None,
-        };
-        check_engine(&local, &engines, listen).map_err(&wrong)?;
-        engines.push(local);
-    }
-    let (texts, origin) = sources.many("address", |from| &from.address);
-    for text in texts {
-        give_address(text, &mut engines).map_err(|problem| Error::Setting {
-            origin: origin.clone(),
-            problem,
-        })?;
-    }
-    Ok(engines)
-}
-
-/// `[NAME=]ADDRESS`: an equals sign after the scheme belongs to the address.
-fn engine(text: &str) -> Result<Engine, String> {
-    let scheme = text.find("://").unwrap_or(text.len());
-    let (name, endpoint) = match text.get(..scheme).and_then(|before| before.split_once('=')) {
-        Some((name, _)) => {
-            let rest = text.get(name.len() + 1..).unwrap_or_default();
-            (
-                Some(
-                    name.parse::<NodeName>()
-                        .map_err(|error| error.to_string())?,
-                ),
-                rest,
-            )
-        }
-        None => (None, text),
-    };
-    let endpoint = endpoint
-        .parse::<Endpoint>()
-        .map_err(|error| error.to_string())?;
-    Ok(Engine {
-        name,
-        endpoint,
-        address: None,
-    })
-}
-
-fn check_engine(engine: &Engine, before: &[Engine], listen: &[Listen]) -> Result<(), String> {
-    let Engine { name, endpoint, .. } = engine;
-    if before.iter().any(|other| other.endpoint == *endpoint) {
-        return Err(format!("{endpoint} is given twice"));
-    }
-    if let Some(name) = name
-        && before.iter().any(|other| other.name.as_ref() == Some(name))
-    {
-        return Err(format!("two engines are called {name}"));
-    }
-    let itself = match endpoint {
-        Endpoint::Unix(path) => listen.contains(&Listen::Unix(path.clone())),
-        Endpoint::Tcp { host, port } => listen.iter().any(|listen| match listen {
-            Listen::Unix(_) => false,
-            Listen::Tcp(address) => {
-                let host = if host == "localhost" {
-                    "127.0.0.1"
-                } else {
-                    host
-                };
-                *port == address.port() && host.parse() == Ok(address.ip())
-            }
-        }),
-    };
-    if itself {
-        return Err(format!(
-            "{endpoint} is where flotilla itself would listen: let one of them be elsewhere"
-        ));
-    }
-    Ok(())
-}
-
-fn give_address(text: &str, engines: &mut [Engine]) -> Result<(), String> {
-    let (name, address) = match text.split_once('=') {
-        Some((name, address)) => (Some(name), address),
-        None => (None, text),
-    };
-    let address: IpAddr = address
-        .parse()
-        .map_err(|_| format!("`{address}` is not an IP address, as in host1=10.0.0.5"))?;
-    if address.is_unspecified() {
-        return Err(format!("{address} is no address that a client could reach"));
-    }
-    let engine = match (name, &mut *engines) {
-        (None, [only]) => only,
-        (None, _) => {
-            return Err(format!(
-                "{text} does not say which engine it is of: give NAME={text}"
-            ));
-        }
-        (Some(name), engines) => engines
-            .iter_mut()
-            .find(|engine| {
-                engine
-                    .name
-                    .as_ref()
-                    .is_some_and(|given| given.as_str() == name)
-            })
-            .ok_or_else(|| {
-                format!("no engine was given the name {name}: use --engine {name}=ADDRESS")
-            })?,
-    };
-    if engine.address.is_some() {
-        return Err(format!("{} has two addresses", engine.endpoint));
-    }
-    engine.address = Some(address.to_string());
-    Ok(())
 }
 
 fn data(sources: &Sources, surroundings: &Surroundings) -> Result<PathBuf, Error> {
@@ -890,6 +780,7 @@ mod tests {
             let value = match key {
                 "listen" => "unix:///x.sock",
                 "engine" => "tcp://x:1",
+                "engine-tls" => "/x",
                 "address" => "10.0.0.1",
                 "data" => "/x",
                 "names" => "node",
@@ -900,12 +791,19 @@ mod tests {
                 "api-advertise" => "1.44",
                 _ => "x",
             };
-            let default = config("");
-            let flag = config(&format!("--{key}={value}"));
+            // What is for tcp:// engines only changes nothing without one.
+            let base = match key {
+                "engine-tls" => "--engine=tcp://x:1",
+                _ => "",
+            };
+            let default = config(base);
+            let flag = config(&format!("{base} --{key}={value}"));
             assert_ne!(flag, default, "--{key} changes nothing");
-            assert_eq!(from_file(&format!("{key} = \"{value}\"")).expect(key), flag);
+            let file = (PathBuf::from("f.toml"), format!("{key} = \"{value}\""));
+            let file = Config::resolve(flags(base), Some(file), &surroundings(&[]));
+            assert_eq!(file.expect(key), flag);
             let surroundings = surroundings(&[(&variable(key), value)]);
-            let variable = Config::resolve(Settings::default(), None, &surroundings);
+            let variable = Config::resolve(flags(base), None, &surroundings);
             assert_eq!(variable.expect(key), flag);
         }
     }
@@ -979,6 +877,15 @@ mod tests {
         check(
             "--engine tcp://h:1 --engine a=tcp://h:1",
             "--engine: tcp://h:1 is given twice",
+        );
+        check(
+            "--engine tcp://h:1 --engine tcp://h:1?tls=/x",
+            "--engine: tcp://h:1 is given twice",
+        );
+        check(
+            "--engine ssh://-h",
+            "--engine: `ssh://-h` is not an engine's address: the host must begin with a letter or \
+             digit and go on with these and ._-",
         );
         check(
             "--engine a=tcp://h:1 --engine a=tcp://i:1",
@@ -1055,6 +962,59 @@ mod tests {
         check(
             "--address a=10.0.0.5 --address a=10.0.0.6",
             "tcp://h:1 has two addresses",
+        );
+    }
+
+    #[test]
+    fn tls_is_for_the_engines_it_was_given_for() {
+        let four = "--engine a=tcp://a:1 --engine b=tcp://b:1?tls=/own --engine c=tcp://c:1 \
+                    --engine s=ssh://s --engine unix:///u.sock";
+        let endpoints = |rest: &str| {
+            let engines = config(&format!("{four} {rest}")).engines;
+            let texts = engines.iter().map(|engine| engine.endpoint.to_string());
+            texts.take(3).collect::<Vec<_>>().join(" ")
+        };
+        assert_eq!(endpoints(""), "tcp://a:1 tcp://b:1?tls=/own tcp://c:1");
+        assert_eq!(
+            endpoints("--engine-tls /all --engine-tls c=none"),
+            "tcp://a:1?tls=/all tcp://b:1?tls=/own tcp://c:1"
+        );
+        assert_eq!(
+            endpoints("--engine-tls a=/x=y --engine-tls /al=l"),
+            "tcp://a:1?tls=/x=y tcp://b:1?tls=/own tcp://c:1?tls=/al=l"
+        );
+        let check = |rest: &str, expected: &str| {
+            let text = refused(&format!("{four} {rest}"));
+            assert_eq!(text, format!("--engine-tls: {expected}"));
+        };
+        check(
+            "--engine-tls d=/x",
+            "no engine was given the name d: use --engine d=ADDRESS",
+        );
+        check("--engine-tls s=/x", "s is ssh://s: TLS is for tcp:// only");
+        check(
+            "--engine-tls /x --engine-tls /y",
+            "there are two folders for all engines",
+        );
+        check("--engine-tls a=/x --engine-tls a=none", "a is given twice");
+        check(
+            "--engine-tls x",
+            "`x` must be the absolute path of a folder, as in /etc/flotilla/tls, or host1=none",
+        );
+        check(
+            "--engine-tls none",
+            "`none` must be the absolute path of a folder, as in /etc/flotilla/tls, or host1=none",
+        );
+    }
+
+    #[test]
+    fn missing_tls_files_are_named_at_the_start() {
+        let given = flags("--engine tcp://h:2376 --engine-tls /nowhere");
+        let error = Config::load(given, None, &surroundings(&[])).expect_err("no files");
+        assert_eq!(
+            error.to_string(),
+            "engine tcp://h:2376 is to be reached by TLS, which needs ca.pem, cert.pem and key.pem: \
+             /nowhere/ca.pem: No such file or directory (os error 2)"
         );
     }
 
