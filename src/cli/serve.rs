@@ -36,6 +36,10 @@ Examples:
     flotilla serve --engine here=unix:///var/run/docker.sock \\
                    --engine there=tcp://10.0.0.2:2375 --address here=10.0.0.1
 
+  Reach engines by TLS, with the ca.pem, cert.pem and key.pem in a folder, and by ssh:
+    flotilla serve --engine-tls /etc/flotilla/tls --engine tcp://10.0.0.2:2376 \\
+                   --engine build=ssh://ci@10.0.0.3
+
   Listen on TCP too:
     flotilla serve --listen unix:///run/flotilla.sock --listen tcp://127.0.0.1:2375
 

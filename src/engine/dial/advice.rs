@@ -91,7 +91,9 @@ pub(super) fn of_tls(error: &rustls::Error, host: &str, dir: &Path) -> String {
 fn of_certificate(why: &CertificateError, host: &str, dir: &str) -> String {
     match why {
         // With the name of our CA and another key, the signature is what is wrong.
-        CertificateError::UnknownIssuer | CertificateError::BadSignature => format!(
+        CertificateError::UnknownIssuer
+        | CertificateError::BadSignature
+        | CertificateError::UnsupportedSignatureAlgorithmForPublicKeyContext { .. } => format!(
             "the engine's certificate is not signed by the CA in {dir}/ca.pem: put the CA of that engine there"
         ),
         CertificateError::NotValidForName => wrong_name(host, &[]),
@@ -344,6 +346,15 @@ mod tests {
             ),
             (
                 certificate(CertificateError::BadSignature),
+                "is not signed by the CA in /d/ca.pem",
+            ),
+            (
+                certificate(
+                    CertificateError::UnsupportedSignatureAlgorithmForPublicKeyContext {
+                        signature_algorithm_id: Vec::new(),
+                        public_key_algorithm_id: Vec::new(),
+                    },
+                ),
                 "is not signed by the CA in /d/ca.pem",
             ),
             (

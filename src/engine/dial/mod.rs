@@ -6,7 +6,7 @@
 //! | `plain.rs` | unix sockets, and TCP in the clear |
 //! | `tls.rs` | TLS over such TCP, with the files of dockerd's `--tlsverify` |
 //! | `ssh.rs` | `docker system dial-stdio` at the other end of an `ssh` process |
-//! | `ssh_link.rs` | the one login to a host that all such processes go through |
+//! | `ssh_link.rs` | a login to a host, which several such processes go through |
 //! | `ssh_process.rs` | how `ssh` is called, and what it says when it ends |
 //! | `advice.rs` | what a failure means, and what to do about it |
 //!

@@ -1,5 +1,5 @@
 //! `ssh` to a host with an engine: one `ssh` process for each connection, which runs `docker system dial-stdio` there, as
-//! the docker CLI does it. All of them go through one login, see [`super::ssh_link`].
+//! the docker CLI does it. Several of them share a login, see [`super::ssh_link`].
 //!
 //! **Invariant**: an `ssh` process ends with its connection; what it says when it fails is the connection's error.
 

@@ -1,10 +1,11 @@
-//! One login to one host, through which all `ssh` connections to it go: only the first of them costs a handshake.
+//! A login to a host, through which several `ssh` connections to it go: only the first of them costs a handshake.
 //!
-//! The login is an `ssh` process of ours. It ends some seconds after its last connection, or when nothing comes through it
-//! any more; the next dial logs in again. A dial that is given up leaves the login to the next one: a probe has less
-//! time than a slow host needs to let somebody in.
+//! The login is an `ssh` process of ours. It ends some seconds after its last connection. If nothing comes through it any
+//! more, the next dial logs in anew. A dial that is given up leaves the login to the next one: a probe has less time than
+//! a slow host needs to let somebody in.
 //!
-//! **Invariant**: a login's process is a child of ours as long as it runs, and it does not outlive this process.
+//! **Invariant**: a login's process is a child of ours as long as it runs, and it does not outlive this process. No login is
+//! ended that has a connection.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -29,20 +30,23 @@ const DIAL_TIMEOUT: Duration = Duration::from_secs(4);
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// A login that nobody used for so long ends.
 const IDLE: Duration = Duration::from_secs(10);
+/// How often to look whether that is so.
+const LOOK_FOR_IDLE: Duration = Duration::from_secs(2);
+/// So many connections go through one login: by default a host takes ten of them (`MaxSessions`), the login's own included.
+const CONNECTIONS: usize = 8;
 /// If a connection was given up by which nothing had come, and nothing came by any other for so long, the login is of
 /// no use any more.
 const SILENCE: Duration = Duration::from_secs(6);
 /// A socket's path may have 107 bytes, of which `ssh` adds some and we others.
 const FOLDER_MAX_BYTES: usize = 60;
 
-/// All links that somebody uses.
-static LINKS: Mutex<BTreeMap<SshTarget, Weak<Link>>> = Mutex::new(BTreeMap::new());
+/// All logins that somebody uses.
+static LINKS: Mutex<BTreeMap<SshTarget, Vec<Weak<Link>>>> = Mutex::new(BTreeMap::new());
 
 /// One login to one host.
 pub(super) struct Link {
     target: SshTarget,
     login: watch::Sender<Login>,
-    wanted: watch::Sender<bool>,
     traffic: Mutex<Traffic>,
 }
 
@@ -62,33 +66,34 @@ enum Login {
 }
 
 impl Link {
-    /// The link to `target`: the one that there is if it can still be used, else a new one.
+    /// A link to `target`: one that there is if it can take one more connection, else a new one.
     pub(super) fn to(target: &SshTarget) -> Arc<Self> {
         let now = clock::instant();
-        let mut links = LINKS.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(link) = links.get(target).and_then(Weak::upgrade) {
-            if link.is_usable(now) {
-                link.traffic().dialled(now);
-                return link;
-            }
-            link.wanted.send_replace(false);
+        let mut all = LINKS.lock().unwrap_or_else(PoisonError::into_inner);
+        all.retain(|_, links| links.iter().any(|link| link.strong_count() > 0));
+        let links = all.entry(target.clone()).or_default();
+        links.retain(|link| link.strong_count() > 0);
+        let there = links.iter().filter_map(Weak::upgrade);
+        if let Some(link) = there.into_iter().find(|link| link.takes_one_more(now)) {
+            link.traffic().dialled(now);
+            return link;
         }
-        links.retain(|_, link| link.strong_count() > 0);
         let link = Arc::new(Self {
             target: target.clone(),
             login: watch::Sender::new(Login::Begun),
-            wanted: watch::Sender::new(true),
             traffic: Mutex::new(Traffic::new(now)),
         });
-        links.insert(target.clone(), Arc::downgrade(&link));
+        links.push(Arc::downgrade(&link));
         let span = tracing::debug_span!("ssh", host = target.host);
         spawn_stream(span, log_in(Arc::clone(&link)));
         link
     }
 
-    fn is_usable(&self, now: Instant) -> bool {
+    fn takes_one_more(self: &Arc<Self>, now: Instant) -> bool {
         let is_over = matches!(*self.login.borrow(), Login::Failed(..) | Login::Ended);
-        !is_over && !self.traffic().is_stuck(now)
+        // Who asks has it, and so has who holds the login.
+        let is_full = Arc::strong_count(self) >= CONNECTIONS + 2;
+        !is_over && !is_full && !self.traffic().is_stuck(now)
     }
 
     /// Where it leads.
@@ -154,7 +159,6 @@ async fn log_in(link: Arc<Link>) {
     let login = tokio::select! {
         ended = process.end() => of_early_end(&ended, &link.target),
         () = until_made(&socket) => Login::There(socket.as_path().into()),
-        () = until_unwanted(&link) => Login::Ended,
         () = tokio::time::sleep(LOGIN_TIMEOUT) => Login::Failed(
             io::ErrorKind::TimedOut,
             advice::of_slow_login(&link.target, LOGIN_TIMEOUT),
@@ -168,7 +172,6 @@ async fn log_in(link: Arc<Link>) {
                 let error = ended.error(&link.target);
                 tracing::debug!(%error, "a login by ssh ended");
             }
-            () = until_unwanted(&link) => {}
             () = until_idle(&link) => {}
         }
         link.login.send_replace(Login::Ended);
@@ -190,16 +193,10 @@ async fn until_made(socket: &Path) {
     }
 }
 
-async fn until_unwanted(link: &Link) {
-    let mut wanted = link.wanted.subscribe();
-    // The link cannot be gone: it is borrowed.
-    let _ = wanted.wait_for(|wanted| !wanted).await;
-}
-
 async fn until_idle(link: &Arc<Link>) {
     loop {
-        tokio::time::sleep(IDLE).await;
-        // Each connection has the link, and so has whoever waits for us.
+        tokio::time::sleep(LOOK_FOR_IDLE).await;
+        // Each connection has the link, and so has who holds the login.
         if Arc::strong_count(link) == 1 && link.traffic().is_idle(clock::instant()) {
             return;
         }
