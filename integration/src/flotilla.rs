@@ -74,6 +74,8 @@ pub struct Flotilla {
     child: Option<Child>,
     tether: Option<Tether>,
     arguments: Vec<String>,
+    /// Where it looks for programs, if not where we do.
+    programs: Option<PathBuf>,
     port: u16,
     data: PathBuf,
     folder: TempDir,
@@ -82,14 +84,23 @@ pub struct Flotilla {
 impl Flotilla {
     /// Starts a manager of these engines (`tcp://…`, `unix://…`) with further arguments, and waits until it answers.
     pub fn start(engines: &[String], arguments: &[&str]) -> Result<Self> {
+        Self::start_among(None, engines, arguments)
+    }
+
+    /// The same, where the manager finds no programs but those in one folder.
+    pub fn start_among(
+        programs: Option<&Path>,
+        engines: &[String],
+        arguments: &[&str],
+    ) -> Result<Self> {
         let folder = Self::folder()?;
         let data = folder.path().join("data");
-        Self::start_in(folder, data, engines, arguments)
+        Self::start_in(folder, data, programs, engines, arguments)
     }
 
     /// The same with its data in this directory.
     pub fn start_on(data: &Path, engines: &[String]) -> Result<Self> {
-        Self::start_in(Self::folder()?, data.to_owned(), engines, &[])
+        Self::start_in(Self::folder()?, data.to_owned(), None, engines, &[])
     }
 
     fn folder() -> Result<TempDir> {
@@ -101,6 +112,7 @@ impl Flotilla {
     fn start_in(
         folder: TempDir,
         data: PathBuf,
+        programs: Option<&Path>,
         engines: &[String],
         arguments: &[&str],
     ) -> Result<Self> {
@@ -124,6 +136,7 @@ impl Flotilla {
             child: None,
             tether: None,
             arguments: all,
+            programs: programs.map(Path::to_owned),
             port,
             data,
             folder,
@@ -142,7 +155,11 @@ impl Flotilla {
             .append(true)
             .open(self.log_path())
             .context("cannot write its log")?;
-        let child = Command::new(binary()?)
+        let mut command = Command::new(binary()?);
+        if let Some(programs) = &self.programs {
+            command.env("PATH", programs);
+        }
+        let child = command
             .args(&self.arguments)
             .stdin(Stdio::null())
             .stdout(log.try_clone().context("cannot share its log")?)
@@ -193,6 +210,13 @@ impl Flotilla {
     #[must_use]
     pub fn pid(&self) -> Option<u32> {
         self.child.as_ref().map(Child::id)
+    }
+
+    /// How many processes of its own have ended without being waited for.
+    #[must_use]
+    pub fn zombies(&self) -> usize {
+        let pid = self.pid().and_then(|pid| i32::try_from(pid).ok());
+        pid.map_or(0, process::zombies)
     }
 
     /// The folder its data is in.

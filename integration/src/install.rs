@@ -192,6 +192,23 @@ pub fn registry() -> Result<PathBuf, Unavailable> {
         .map_err(|error| Unavailable(format!("the registry cannot be installed: {error:#}")))
 }
 
+/// The programs of OpenSSH, for both ends.
+pub fn ssh() -> Result<Engine, Unavailable> {
+    if let Some(reason) = impossible() {
+        return Err(reason);
+    }
+    let root = folder().join("ssh");
+    let made = locked(|| {
+        if root.is_dir() {
+            Ok(())
+        } else {
+            unpack_ssh(&root)
+        }
+    });
+    made.map(|()| Engine { root })
+        .map_err(|error| Unavailable(format!("OpenSSH cannot be installed: {error:#}")))
+}
+
 fn prepare(version: EngineVersion) -> Result<Engine> {
     if version == EngineVersion::Current
         && let Some(engine) = of_this_machine()
@@ -380,6 +397,23 @@ fn unpack_registry(root: &Path) -> Result<()> {
     say("fetching a registry (about 5 MB)");
     let archive = Archive::open(OLD_SUITE)?;
     whole(root, |root| archive.unpack(&["docker-registry"], root))
+}
+
+/// Unpacked, a server starts nothing by itself; only libraries are really installed.
+fn unpack_ssh(root: &Path) -> Result<()> {
+    say("fetching OpenSSH (about 2 MB)");
+    let archive = Archive::open(OLD_SUITE)?;
+    whole(root, |root| {
+        archive.unpack(&["openssh-server", "openssh-client"], root)?;
+        let lacks = |program: &str| {
+            let libraries = process::succeed(Command::new("ldd").arg(root.join(program)), QUICK)?;
+            Ok::<_, anyhow::Error>(libraries.contains("not found"))
+        };
+        if lacks("usr/sbin/sshd")? || lacks("usr/bin/ssh")? {
+            install_packages(&["libwrap0", "libgssapi-krb5-2", "libfido2-1", "libedit2"])?;
+        }
+        Ok(())
+    })
 }
 
 fn make_busybox(path: &Path) -> Result<()> {

@@ -12,8 +12,10 @@
 //! **Invariant**: a lab ends with its owner. In good order by [`Lab::end`] or `Drop`; else each host's first process sees
 //! its pipe close, and the next lab sweeps the folder.
 
+mod authority;
 mod claim;
 mod host;
+mod ssh;
 
 use std::fs;
 use std::os::unix::process::CommandExt;
@@ -24,9 +26,11 @@ use std::thread;
 
 use anyhow::{Context, Result, anyhow};
 
+pub use authority::Authority;
 pub use claim::sweep;
 pub use host::Host;
 pub(crate) use host::tail;
+pub use ssh::Ssh;
 
 pub use crate::install::{EngineVersion, Unavailable};
 
@@ -49,6 +53,10 @@ pub struct HostSpec {
     pub labels: Vec<String>,
     /// Further flags of the engine.
     pub flags: Vec<String>,
+    /// Whether the engine wants TLS over the network, at port 2376, with certificates of the lab at both ends.
+    pub tls: bool,
+    /// Whether `sshd` runs beside the engine.
+    pub ssh: bool,
 }
 
 impl HostSpec {
@@ -72,6 +80,20 @@ impl HostSpec {
     #[must_use]
     pub fn flag(mut self, flag: &str) -> Self {
         self.flags.push(flag.to_owned());
+        self
+    }
+
+    /// The same with TLS.
+    #[must_use]
+    pub fn tls(mut self) -> Self {
+        self.tls = true;
+        self
+    }
+
+    /// The same with `sshd`.
+    #[must_use]
+    pub fn ssh(mut self) -> Self {
+        self.ssh = true;
         self
     }
 
@@ -123,6 +145,8 @@ pub struct Lab {
     claim: Arc<Claim>,
     switch: Mutex<Option<Child>>,
     keep: bool,
+    authority: Authority,
+    ssh: Option<Ssh>,
 }
 
 impl Lab {
@@ -135,6 +159,8 @@ impl Lab {
             .iter()
             .map(|host| install::engine(host.engine))
             .collect::<Result<Vec<_>, _>>()?;
+        let wants_ssh = spec.hosts.iter().any(|host| host.ssh);
+        let ssh = wants_ssh.then(install::ssh).transpose()?;
         raise_inotify()?;
         let claim = Arc::new(Claim::take()?);
         // From here on, dropping the lab cleans up.
@@ -143,16 +169,30 @@ impl Lab {
             claim,
             switch: Mutex::new(None),
             keep: spec.keep,
+            authority: Authority::new()?,
+            ssh: None,
         };
+        lab.authority.write_client(&lab.tls())?;
+        if let Some(programs) = ssh {
+            lab.ssh = Some(Ssh::new(programs, lab.claim.folder.join("ssh"))?);
+        }
         let switch = lab.connect()?;
         for (index, (host, engine)) in spec.hosts.iter().zip(engines).enumerate() {
-            lab.hosts.push(Host::new(
+            let host = Host::new(
                 &lab.claim,
                 switch,
                 index + 1,
                 host.clone(),
                 engine,
-            )?);
+                lab.ssh.as_ref().map(|ssh| ssh.root().to_owned()),
+            )?;
+            if host.spec().tls {
+                host.certify(&lab.authority, &[host.address(), host.name()])?;
+            }
+            if let Some(ssh) = lab.ssh.as_ref().filter(|_| host.spec().ssh) {
+                ssh.prepare_host(host.folder(), host.address())?;
+            }
+            lab.hosts.push(host);
         }
         lab.each(|host| {
             host.power_on()?;
@@ -181,6 +221,23 @@ impl Lab {
     #[must_use]
     pub fn gateway(&self) -> String {
         format!("10.{}.0.1", self.claim.number)
+    }
+
+    /// The folder with the files of a client whom all engines with TLS accept, as in `DOCKER_CERT_PATH`.
+    #[must_use]
+    pub fn tls(&self) -> PathBuf {
+        self.claim.folder.join("tls")
+    }
+
+    /// Who made the certificates.
+    #[must_use]
+    pub fn authority(&self) -> &Authority {
+        &self.authority
+    }
+
+    /// Logins to the hosts with `sshd`; an error if there is none.
+    pub fn ssh(&self) -> Result<&Ssh> {
+        self.ssh.as_ref().context("no host of this lab has `sshd`")
     }
 
     /// The engines' endpoints over the network.

@@ -32,18 +32,26 @@ impl Pool {
 
     /// A pool of these engines, its manager started with further arguments.
     pub fn of(engines: &[String], arguments: &[&str]) -> Result<Self> {
-        let pool = Self::begun(engines, arguments)?;
+        Self::behind(Flotilla::start(engines, arguments)?, engines.len())
+    }
+
+    /// A pool of all that this manager was given, which is so many engines.
+    pub fn behind(manager: Flotilla, size: usize) -> Result<Self> {
+        let pool = Self::over_manager(manager, size)?;
         pool.wait_until_ready(pool.size)?;
         Ok(pool)
     }
 
-    /// The same before its engines have joined; some may never.
+    /// A pool before its engines have joined; some may never.
     pub fn begun(engines: &[String], arguments: &[&str]) -> Result<Self> {
-        let manager = Flotilla::start(engines, arguments)?;
+        Self::over_manager(Flotilla::start(engines, arguments)?, engines.len())
+    }
+
+    fn over_manager(manager: Flotilla, size: usize) -> Result<Self> {
         Ok(Self {
             docker: manager.docker()?,
             manager,
-            size: engines.len(),
+            size,
         })
     }
 

@@ -192,6 +192,12 @@ impl Process {
             .with_context(|| format!("cannot send {signal:?} to process {}", self.pid))
     }
 
+    /// Its program and arguments, each ended by a zero; empty if it has ended.
+    pub(crate) fn line_of_command(self) -> String {
+        let line = fs::read(format!("/proc/{}/cmdline", self.pid)).unwrap_or_default();
+        text(&line)
+    }
+
     /// The state letter the kernel shows: `T` for a stopped process.
     pub(crate) fn state(self) -> Option<char> {
         stat(self.pid)
@@ -215,6 +221,15 @@ pub(crate) fn children(parent: i32) -> Vec<(Process, String)> {
             )
         })
         .collect()
+}
+
+/// How many children of `parent` have ended and were not waited for.
+pub(crate) fn zombies(parent: i32) -> usize {
+    let all = all();
+    let dead = all
+        .iter()
+        .filter(|(_, stat)| stat.parent == parent && stat.state == 'Z');
+    dead.count()
 }
 
 /// The processes whose environment of files names `path`: their mounts, working directory or arguments.

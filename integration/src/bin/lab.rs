@@ -30,6 +30,12 @@ enum Task {
         /// How many further hosts with the old engine (20.10).
         #[arg(long, default_value_t = 0)]
         old: usize,
+        /// How many further hosts with the current engine and TLS.
+        #[arg(long, default_value_t = 0)]
+        tls: usize,
+        /// How many further hosts with the current engine and sshd.
+        #[arg(long, default_value_t = 0)]
+        ssh: usize,
         /// Keep logs and data in the lab folder, under `kept`.
         #[arg(long)]
         keep: bool,
@@ -44,7 +50,20 @@ enum Task {
 
 fn main() -> ExitCode {
     let outcome = match Arguments::parse().command {
-        Task::Up { hosts, old, keep } => up(hosts, old, keep),
+        Task::Up {
+            hosts,
+            old,
+            tls,
+            ssh,
+            keep,
+        } => {
+            let mut spec = Spec::hosts(hosts);
+            spec.hosts.extend(vec![HostSpec::old(); old]);
+            spec.hosts.extend(vec![HostSpec::default().tls(); tls]);
+            spec.hosts.extend(vec![HostSpec::default().ssh(); ssh]);
+            spec.keep = keep;
+            up(&spec)
+        }
         Task::Clean => clean(),
         Task::Install => prepare(),
         Task::Doctor => doctor(),
@@ -58,7 +77,7 @@ fn main() -> ExitCode {
     }
 }
 
-fn up(hosts: usize, old: usize, keep: bool) -> Result<()> {
+fn up(spec: &Spec) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -71,10 +90,7 @@ fn up(hosts: usize, old: usize, keep: bool) -> Result<()> {
             signal(SignalKind::terminate())?,
         )
     };
-    let mut spec = Spec::hosts(hosts);
-    spec.hosts.extend(vec![HostSpec::old(); old]);
-    spec.keep = keep;
-    let lab = Lab::start(&spec)?;
+    let lab = Lab::start(spec)?;
     for host in lab.hosts() {
         println!(
             "{:8} {:26} {}  docker {}",
@@ -83,6 +99,15 @@ fn up(hosts: usize, old: usize, keep: bool) -> Result<()> {
             host.unix(),
             host.version()?
         );
+    }
+    if lab.hosts().iter().any(|host| host.spec().tls) {
+        println!("\nfor TLS: --engine-tls {}", lab.tls().display());
+    }
+    if let Ok(ssh) = lab.ssh() {
+        println!("\nfor ssh: export PATH={}:$PATH", ssh.path().display());
+        for host in lab.hosts().iter().filter(|host| host.spec().ssh) {
+            println!("{:8} {}", host.name(), host.ssh());
+        }
     }
     println!("\nlogs and data: {}", lab.folder().display());
     if let Some(host) = lab.hosts().first() {
@@ -122,6 +147,7 @@ fn prepare() -> Result<()> {
             install::engine(version)?.root().display()
         );
     }
+    println!("ssh: programs below {}", install::ssh()?.root().display());
     println!("image: {}", install::busybox()?.display());
     Ok(())
 }

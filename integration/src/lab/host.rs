@@ -7,6 +7,7 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
+use std::net::TcpStream;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
@@ -16,6 +17,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 use rustix::process::Signal;
 
+use super::authority::Authority;
 use super::claim::{Claim, QUICK};
 use super::{BRIDGE, HostSpec};
 use crate::client::Docker;
@@ -42,6 +44,8 @@ pub struct Host {
     number: usize,
     claim: Arc<Claim>,
     switch: Process,
+    /// Where the programs for logins by ssh are.
+    ssh: Option<PathBuf>,
     power: Mutex<Option<Power>>,
 }
 
@@ -62,22 +66,29 @@ impl Host {
         number: usize,
         spec: HostSpec,
         engine: Engine,
+        ssh: Option<PathBuf>,
     ) -> Result<Self> {
         let name = format!("host{number}");
         let address = format!("10.{}.0.{}", claim.number, 10 + number);
         let folder = claim.folder.join(&name);
         fs::create_dir_all(&folder)
             .with_context(|| format!("cannot create {}", folder.display()))?;
+        let endpoint = if spec.tls {
+            format!("unix://{}", folder.join("docker.sock").display())
+        } else {
+            format!("tcp://{address}:2375")
+        };
         let host = Self {
-            docker: Docker::within(&format!("tcp://{address}:2375"), folder.join("cli"))?,
+            docker: Docker::within(&endpoint, folder.join("cli"))?,
             claim: Arc::clone(claim),
             switch,
             name,
             address,
             folder,
-            spec,
             engine,
             number,
+            ssh: ssh.filter(|_| spec.ssh),
+            spec,
             power: Mutex::new(None),
         };
         let length = host.unix_socket().as_os_str().len();
@@ -101,10 +112,25 @@ impl Host {
         &self.address
     }
 
-    /// The engine's endpoint: `tcp://10.N.0.x:2375`.
+    /// The engine's endpoint: `tcp://10.N.0.x:2375`; with TLS the port is 2376.
     #[must_use]
     pub fn tcp(&self) -> String {
-        format!("tcp://{}:2375", self.address)
+        format!("tcp://{}:{}", self.address, self.port_of_engine())
+    }
+
+    const fn port_of_engine(&self) -> u16 {
+        if self.spec.tls { 2376 } else { 2375 }
+    }
+
+    /// The endpoint by ssh: `ssh://10.N.0.x`.
+    #[must_use]
+    pub fn ssh(&self) -> String {
+        format!("ssh://{}", self.address)
+    }
+
+    /// Gives the engine a certificate for these names and addresses, which counts when it starts again.
+    pub fn certify(&self, authority: &Authority, names: &[&str]) -> Result<()> {
+        authority.write_server(&self.folder.join("tls"), names)
     }
 
     /// The engine's socket, reachable from this machine even while the host is cut off.
@@ -165,8 +191,21 @@ impl Host {
     /// Whether the engine answers, over the network.
     #[must_use]
     pub fn answers(&self) -> bool {
+        if self.spec.tls {
+            // What speaks TLS says nothing to us, but the engine listens everywhere at the same time.
+            return self.accepts(self.port_of_engine())
+                && http::get(&self.unix(), "/_ping", Duration::from_millis(500))
+                    .is_ok_and(|reply| reply.status == 200);
+        }
         http::get(&self.tcp(), "/_ping", Duration::from_millis(500))
             .is_ok_and(|reply| reply.status == 200)
+    }
+
+    fn accepts(&self, port: u16) -> bool {
+        let address = format!("{}:{port}", self.address).parse();
+        address.is_ok_and(|address| {
+            TcpStream::connect_timeout(&address, Duration::from_millis(500)).is_ok()
+        })
     }
 
     /// Waits until the engine answers over the network.
@@ -303,6 +342,11 @@ impl Host {
             );
         }
         self.start_engine()?;
+        if self.spec.ssh {
+            self.order("ssh")?;
+            let listens = || Ok(self.accepts(22));
+            wait::until_true(&format!("sshd on {}", self.name), QUICK, listens)?;
+        }
         self.wait_until_it_answers()
     }
 
@@ -375,6 +419,7 @@ impl Host {
             .args([&self.name, &self.address])
             .args(self.flags())
             .env_clear()
+            .env("LAB_SSH", self.ssh.as_deref().unwrap_or(Path::new("")))
             .env(
                 "PATH",
                 "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
@@ -444,13 +489,21 @@ impl Host {
             "--storage-driver=overlay2",
             "--live-restore=false",
             "--exec-opt=native.cgroupdriver=cgroupfs",
-            "--tls=false",
             "--host=unix:///run/docker.sock",
             "--host=unix:///run/lab/host/docker.sock",
-            "--host=tcp://0.0.0.0:2375",
         ]
         .map(str::to_owned)
         .to_vec();
+        flags.push(format!("--host=tcp://0.0.0.0:{}", self.port_of_engine()));
+        if self.spec.tls {
+            let file = |flag, name| format!("--{flag}=/run/lab/host/tls/{name}.pem");
+            flags.push("--tlsverify".to_owned());
+            flags.push(file("tlscacert", "ca"));
+            flags.push(file("tlscert", "cert"));
+            flags.push(file("tlskey", "key"));
+        } else {
+            flags.push("--tls=false".to_owned());
+        }
         flags.push(format!(
             "--cgroup-parent=/{}/{}",
             self.claim.group(),

@@ -1,6 +1,7 @@
 # The first process of a host: builds what is private to it, then does what its standard input says. When the input
 # ends, because the owner stopped or died, it ends, and the kernel ends everything else in its process namespace.
 # $1 root of the engine's programs, $2 folder of the host, $3 name, $4 address; the rest are flags of the engine.
+# LAB_SSH: root of the programs of ssh, if sshd is wanted.
 set -eu
 engine=$1 host=$2 name=$3 address=$4
 shift 4
@@ -10,6 +11,10 @@ mount -t tmpfs -o mode=755 tmpfs /run
 mkdir -p /run/lab/engine /run/lab/host /run/lab/cgroup /run/lock
 mount --bind "$engine" /run/lab/engine
 mount --bind "$host" /run/lab/host
+if [ -n "$LAB_SSH" ]; then
+    mkdir -p /run/lab/ssh
+    mount --bind "$LAB_SSH" /run/lab/ssh
+fi
 cd /run/lab/host
 
 # /sys must show this host's network; the groups are mounts of their own and move over.
@@ -33,6 +38,15 @@ printf 'nameserver %s\noptions timeout:1 attempts:1\n' "$address" > /etc/resolv.
 rm -rf /etc/docker
 mkdir -p /etc/docker /var/lib/docker
 mount --bind data /var/lib/docker
+if [ -n "$LAB_SSH" ]; then
+    mkdir -m 755 /run/sshd
+    grep -v -E '^(root|sshd|guest|bare):' /etc/passwd > /run/lab/passwd || true
+    for user in root:0:/root sshd:22001:/run/sshd guest:22002:/home bare:22003:/home; do
+        IFS=: read -r name_of number home <<< "$user"
+        echo "$name_of:*:$number:$number::$home:/bin/bash" >> /run/lab/passwd
+    done
+    cp /run/lab/passwd /etc/passwd
+fi
 for private in home root srv tmp; do
     mount --bind "$private" "/$private"
 done
@@ -52,6 +66,10 @@ while read -r order; do
         ;;
     engine)
         dockerd "$@" </dev/null >>/run/lab/host/dockerd.log 2>&1 &
+        echo done
+        ;;
+    ssh)
+        /run/lab/ssh/usr/sbin/sshd -D -E /run/lab/host/sshd.log -f /run/lab/host/ssh/sshd_config </dev/null >/dev/null &
         echo done
         ;;
     esac
