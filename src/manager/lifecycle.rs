@@ -224,9 +224,10 @@ impl Manager {
             .or_else(by_id)?;
         let host = self.fleet.host(&placement.node)?;
         let is_meant = node.is_none_or(|node| host.tag.is(node));
-        let listed = |id| self.fleet.inventory.get(&id).is_some();
-        let is_lost = !host.is_up() && !placement.container.is_some_and(listed);
-        (is_meant && (is_lost || !host.is_synced())).then(|| (host, Arc::clone(placement)))
+        let shown = |id| self.fleet.inventory.get(&id).is_some();
+        let unseen = !placement.container.is_some_and(shown);
+        let unheard = !host.is_up() || !host.is_synced();
+        (is_meant && unseen && unheard).then(|| (host, Arc::clone(placement)))
     }
 
     /// Removes what is [out of sight](Self::out_of_sight): its name is free from now on, and its engine removes it
