@@ -13,8 +13,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
+use raft_store::watch;
 use tempfile::TempDir;
-use tokio::sync::watch;
 
 use super::super::endpoint::SshTarget;
 use super::advice;
