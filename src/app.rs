@@ -62,7 +62,8 @@ pub async fn run(config: Config) -> Result<(), Error> {
         seal: data.seal,
     };
     let manager = Manager::open(settings, log, Arc::clone(&fleet), tasks.clone()).await?;
-    manager.pool(members(&config), observed).await;
+    let is_new = manager.cluster().nodes().next().is_none();
+    manager.pool(members(&config, is_new), observed).await;
     let proxy = Arc::new(Proxy::new(
         Arc::clone(&manager),
         fleet,
@@ -115,10 +116,12 @@ async fn until_told(manager: &Manager) -> Result<(), Error> {
     }
 }
 
-fn members(config: &Config) -> Vec<Member> {
+/// The engines of the settings.
+fn members(config: &Config, is_new: bool) -> Vec<Member> {
     config
         .engines
         .iter()
+        .filter(|engine| is_new || !engine.assumed)
         .map(|engine| Member {
             endpoint: engine.endpoint.clone(),
             name: engine.name.clone(),

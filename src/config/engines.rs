@@ -18,6 +18,8 @@ pub struct Engine {
     pub endpoint: Endpoint,
     /// What its published ports are shown with; otherwise the endpoint's host, if it has one.
     pub address: Option<String>,
+    /// Nobody gave any, so the machine's own is taken; but a cluster that has nodes needs none.
+    pub assumed: bool,
 }
 
 impl Engine {
@@ -41,6 +43,7 @@ pub(super) fn engines(sources: &Sources, listen: &[Listen]) -> Result<Vec<Engine
             name: None,
             endpoint,
             address: None,
+            assumed: true,
         };
         check_engine(&local, &engines, listen).map_err(&wrong)?;
         engines.push(local);
@@ -84,6 +87,7 @@ fn engine(text: &str) -> Result<Engine, String> {
         name,
         endpoint,
         address: None,
+        assumed: false,
     })
 }
 

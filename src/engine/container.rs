@@ -167,12 +167,12 @@ pub struct Since {
 }
 
 /// What is known of a container without having seen it.
-#[derive(Debug, Clone, Copy)]
-pub struct Unlisted<'a> {
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unlisted {
     /// Its id.
     pub id: ContainerId,
     /// Its name.
-    pub name: &'a str,
+    pub name: String,
     /// The request that it was made for.
     pub request: RequestId,
     /// When it was promised.
@@ -287,7 +287,7 @@ impl Container {
 
     /// What can be shown of a container that was promised and has not been listed since the manager began, because
     /// its node is down. Its image, command and the user's labels are not known.
-    pub fn unlisted(promised: &Unlisted<'_>, host: &Arc<HostTag>) -> Result<Self, BadItem> {
+    pub(super) fn unlisted(promised: &Unlisted, host: &Arc<HostTag>) -> Result<Self, BadItem> {
         let item = serde_json::json!({
             "Id": promised.id,
             "Names": [format!("/{}", promised.name)],

@@ -12,7 +12,7 @@ use raft_store::watch;
 use tokio::sync::{Notify, Semaphore, mpsc};
 
 use super::client::{Client, empty};
-use super::container::HostTag;
+use super::container::{HostTag, Unlisted};
 use super::dial::Dials;
 use super::endpoint::Endpoint;
 use super::error::Error;
@@ -50,6 +50,8 @@ pub struct Absence {
     pub since: Timestamp,
     /// Why it is not there, in words.
     pub reason: String,
+    /// What is there, as far as that is known; shown until the engine lists it.
+    pub promised: Vec<Unlisted>,
 }
 
 /// All engines of the pool.
@@ -181,17 +183,31 @@ impl Fleet {
         client.set_window(facts.window);
         let probe = Arc::new(Client::new(tag.name.clone(), dial));
         let (commands, receiver) = mpsc::channel(COMMANDS_WAITING);
-        let health = match absence {
-            None => Health {
-                verdict: Verdict::Ready,
-                last_seen: clock::now(),
-                reason: String::new(),
-            },
-            Some(Absence { since, reason }) => Health {
-                verdict: Verdict::Down,
-                last_seen: since,
-                reason,
-            },
+        let (health, promised) = match absence {
+            None => {
+                let last_seen = clock::now();
+                let (verdict, reason) = (Verdict::Ready, String::new());
+                (
+                    Health {
+                        verdict,
+                        last_seen,
+                        reason,
+                    },
+                    Vec::new(),
+                )
+            }
+            Some(absence) => {
+                let (verdict, last_seen) = (Verdict::Down, absence.since);
+                let reason = absence.reason;
+                (
+                    Health {
+                        verdict,
+                        last_seen,
+                        reason,
+                    },
+                    absence.promised,
+                )
+            }
         };
         let is_absent = health.verdict == Verdict::Down;
         let host = Arc::new(Host {
@@ -229,7 +245,7 @@ impl Fleet {
             });
         }
         self.tasks
-            .spawn(tracing::info_span!("watch", %node), watcher.run());
+            .spawn(tracing::info_span!("watch", %node), watcher.run(promised));
         self.tasks.spawn(
             tracing::info_span!("probe", %node),
             probe_until_stopped(

@@ -26,7 +26,7 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use super::call::EngineCall;
 use super::client::empty;
-use super::container::{Container, Details, Since};
+use super::container::{Container, Details, Since, Unlisted};
 use super::error::Error;
 use super::facts::read_facts;
 use super::health::Verdict;
@@ -157,11 +157,12 @@ impl Watcher {
         }
     }
 
-    /// Watches until the manager stops.
-    pub(super) async fn run(mut self) {
+    /// Watches until the manager stops. `promised` is shown until the engine has listed what it has.
+    pub(super) async fn run(mut self, promised: Vec<Unlisted>) {
         let mut stopping = self.stopping.clone();
         let mut health = self.host.watch_health();
         let host = Arc::clone(&self.host);
+        self.show_promised(&promised).await;
         loop {
             tokio::select! {
                 biased;
@@ -181,6 +182,22 @@ impl Watcher {
                 () = host.until_left() => return self.leave(),
                 () = self.idle() => {}
             }
+        }
+    }
+
+    /// Shows what is there as far as that is known. A few at a time: a manager that starts has other things to do.
+    async fn show_promised(&mut self, promised: &[Unlisted]) {
+        const AT_ONCE: usize = 64;
+        for some in promised.chunks(AT_ONCE) {
+            for unlisted in some {
+                match Container::unlisted(unlisted, &self.host.tag) {
+                    Ok(container) => self.inventory.put(container),
+                    Err(error) => {
+                        tracing::warn!(%error, container = %unlisted.id, "a promise cannot be shown");
+                    }
+                }
+            }
+            tokio::task::yield_now().await;
         }
     }
 

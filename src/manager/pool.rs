@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use tokio::sync::mpsc;
 
 use super::judge::reported;
@@ -11,8 +12,7 @@ use super::membership::contacts;
 use super::{Error, Manager};
 use crate::clock;
 use crate::engine::{
-    self, Absence, Container, Endpoint, Facts, Host, HostTag, Observation, Unlisted, Verdict,
-    another_engine,
+    self, Absence, Endpoint, Facts, Host, HostTag, Observation, Unlisted, Verdict, another_engine,
 };
 use crate::model::{Availability, NodeId, NodeName};
 use crate::state::{Cluster, Command, Refusal};
@@ -168,10 +168,8 @@ impl Manager {
             self.settings.prefix_names,
         );
         let health = host.health();
-        let absence = (health.verdict == Verdict::Down).then_some(Absence {
-            since: health.last_seen,
-            reason: health.reason,
-        });
+        let absence = (health.verdict == Verdict::Down)
+            .then(|| absence(&self.cluster(), tag.id, health.last_seen, health.reason));
         let facts = host.facts();
         self.fleet.remove(&tag.id).await;
         let host = self.watch(tag, Facts::clone(&facts), absence);
@@ -209,29 +207,8 @@ impl Manager {
                 } else {
                     clock::now()
                 };
-                let absence = Absence { since, reason };
-                let host = self.watch(tag, Facts::remembered(known), Some(absence));
-                self.show_unlisted(&cluster, &host);
-            }
-        }
-    }
-
-    /// What was promised on a node that cannot be reached is shown as far as it is known, until the node lists it.
-    fn show_unlisted(&self, cluster: &Cluster, host: &Host) {
-        for placement in cluster.placements_on(host.tag.id) {
-            let Some(id) = placement.container else {
-                continue;
-            };
-            let unlisted = Unlisted {
-                id,
-                name: &placement.name,
-                request: placement.request,
-                created: placement.at,
-                runs: placement.claiming,
-            };
-            match Container::unlisted(&unlisted, &host.tag) {
-                Ok(container) => self.fleet.inventory.put(container),
-                Err(error) => tracing::warn!(%error, container = %id, "a promise cannot be shown"),
+                let absence = absence(&cluster, id, since, reason);
+                drop(self.watch(tag, Facts::remembered(known), Some(absence)));
             }
         }
     }
@@ -377,6 +354,24 @@ impl Manager {
         let judging = Arc::clone(self).judge(Arc::clone(&host), self.tasks.stopping());
         self.tasks.spawn(span, judging);
         host
+    }
+}
+
+/// A node that cannot be reached, and what was promised on it.
+fn absence(cluster: &Cluster, node: NodeId, since: Timestamp, reason: String) -> Absence {
+    let promised = cluster.placements_on(node).filter_map(|placement| {
+        Some(Unlisted {
+            id: placement.container?,
+            name: placement.name.clone(),
+            request: placement.request,
+            created: placement.at,
+            runs: placement.claiming,
+        })
+    });
+    Absence {
+        since,
+        reason,
+        promised: promised.collect(),
     }
 }
 
