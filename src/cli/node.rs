@@ -68,7 +68,8 @@ struct Ls {
 
 #[derive(Debug, Args)]
 struct Add {
-    /// Where the engine listens, seen from the manager: tcp://HOST:PORT, or unix:///PATH
+    /// Where the engine listens, seen from the manager: tcp://HOST:PORT, with ?tls=DIR behind it for TLS,
+    /// ssh://USER@HOST, or unix:///PATH
     endpoint: String,
 
     /// Call the node so [default: as the manager's settings call it, else its hostname]
@@ -134,6 +135,10 @@ Examples:
   Take in an engine, with a label that containers can ask for:
     flotilla node add tcp://10.0.0.3:2375 --name gamma --label zone=b
     docker run -d -e constraint:zone==b nginx
+
+  Take in engines by TLS, with the files of a folder at the manager, and by ssh:
+    flotilla node add tcp://10.0.0.4:2376?tls=/etc/flotilla/tls
+    flotilla node add ssh://ci@10.0.0.5
 
   Let a node take nothing new, and take it out once its containers are gone:
     flotilla node update gamma --availability drain

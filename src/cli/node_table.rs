@@ -152,7 +152,11 @@ fn status(node: &Node, now: Timestamp) -> String {
     };
     match node.status.message.as_str() {
         "" => format!("{word}{since}"),
-        message => format!("{word}{since}: {message}"),
+        // What to do about it stands behind the colon: `inspect` and `docker info` have room for that.
+        message => {
+            let what = message.split(": ").next().unwrap_or(message);
+            format!("{word}{since}: {what}")
+        }
     }
 }
 
@@ -249,7 +253,7 @@ mod tests {
     fn a_table_is_aligned_and_says_what_is_wrong() {
         let nodes = [
             node("alpha", State::Ready, ""),
-            node("b", State::Down, "connection refused"),
+            node("b", State::Down, "connection refused: does it run?"),
             joining(),
         ];
         let expected = "\

@@ -111,7 +111,8 @@ pub struct Settings {
     /// Pool this Docker Engine; may be given more than once
     ///
     /// unix:///PATH, tcp://HOST:PORT (in the clear, or by TLS: --engine-tls; or tcp://HOST:PORT?tls=DIR),
-    /// or ssh://[USER@]HOST[:PORT] (`ssh` and `docker system dial-stdio` there, as the docker CLI does it),
+    /// or ssh://USER@HOST:PORT (`ssh`, and `docker system dial-stdio` there, as the docker CLI does it; user and
+    /// port may be left out),
     /// with the name that its node is to have in front if it is not to be the engine's hostname.
     /// [default: unix:///var/run/docker.sock, if the cluster has no nodes yet]
     #[arg(long, value_name = "[NAME=]ADDRESS")]

@@ -71,6 +71,12 @@ impl Endpoint {
             Self::Unix(_) | Self::Ssh(_) => self.to_string(),
         }
     }
+
+    /// [`Self::shown`] of an endpoint's text; what cannot be read is shown as it is.
+    pub fn text_as_shown(text: &str) -> String {
+        text.parse::<Self>()
+            .map_or_else(|_| text.to_owned(), |endpoint| endpoint.shown())
+    }
 }
 
 impl FromStr for Endpoint {

@@ -1,7 +1,8 @@
 //! Who is to be pooled at a start: what the state has, and what the settings add to it.
 //!
 //! The state wins. `--engine` adds what is missing, under the name and address given with it; it changes
-//! nothing of a node that is there, and brings none back that an operator removed.
+//! nothing of a node that is there, but for the files that it is reached with, and brings none back that an operator
+//! removed.
 //!
 //! **Invariant**: whatever of the settings has no effect is said, with what would have one.
 
@@ -41,8 +42,17 @@ pub(super) fn contacts(cluster: &Cluster, given: Vec<Member>) -> (Vec<Contact>, 
     }
     for member in given {
         let endpoint = member.endpoint.to_string();
-        if let Some(node) = cluster.node_at(&endpoint) {
+        let there = contacts
+            .iter_mut()
+            .find(|contact| contact.member.endpoint.shown() == member.endpoint.shown());
+        if let Some(there) = there
+            && let Some(node) = there.node.and_then(|id| cluster.node(id))
+        {
             notices.extend(without_effect(node, &member));
+            // Where files are is this manager's affair, and nothing that was promised.
+            if matches!(member.endpoint, Endpoint::Tcp { tls: Some(_), .. }) {
+                there.member.endpoint = member.endpoint;
+            }
         } else if let Some(retired) = cluster.retired(&endpoint) {
             notices.push(format!(
                 "engine {endpoint} stays out: it was removed as node {}. `flotilla node add {endpoint}` brings it back; \
@@ -65,7 +75,8 @@ fn without_effect(node: &Node, member: &Member) -> Option<String> {
     match (name, address) {
         (Some(name), _) => Some(format!(
             "engine {} stays node {}, though the settings call it {name}: to rename it, `flotilla node rm` it and add it again",
-            node.endpoint, node.name
+            member.endpoint.shown(),
+            node.name
         )),
         (None, Some(address)) => Some(format!(
             "node {} keeps the address {}, though the settings say {address}: `flotilla node update {} --address {address}` \
@@ -175,6 +186,25 @@ mod tests {
             &more,
             &[],
         );
+    }
+
+    #[test]
+    fn the_settings_say_which_files_a_node_is_reached_with() {
+        let mut by_tls = add(1, "alpha");
+        if let Command::AddNode { endpoint, .. } = &mut by_tls {
+            endpoint.push_str("?tls=/old");
+        }
+        let moved = given("alpha=tcp://10.0.0.1:2375?tls=/new", None);
+        let silent = given("alpha=tcp://10.0.0.1:2375", None);
+        let (old, new) = (
+            "alpha tcp://10.0.0.1:2375?tls=/old",
+            "alpha tcp://10.0.0.1:2375?tls=/new",
+        );
+        let cluster_of = |command| cluster([command]);
+        check(&cluster_of(by_tls.clone()), vec![], &[old], &[]);
+        check(&cluster_of(by_tls.clone()), vec![silent], &[old], &[]);
+        check(&cluster_of(by_tls), vec![moved.clone()], &[new], &[]);
+        check(&cluster_of(add(1, "alpha")), vec![moved], &[new], &[]);
     }
 
     #[test]

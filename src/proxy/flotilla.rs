@@ -121,6 +121,7 @@ async fn add(proxy: &Proxy, body: &Bytes) -> Outcome {
 
 /// The engine is no node yet, so errors name its endpoint.
 fn not_added(endpoint: &Endpoint, error: manager::Error) -> ApiError {
+    let endpoint = endpoint.shown();
     match error {
         manager::Error::Engine(engine::Error::Unreachable { source, .. }) => ApiError::unavailable(
             format!("the engine at {endpoint} cannot be reached: {source}"),
@@ -207,10 +208,11 @@ fn find(proxy: &Proxy, reference: &str) -> Result<NodeId, ApiError> {
     let joining = proxy.fleet.joining();
     let joins = joining
         .iter()
-        .find(|(endpoint, _)| endpoint.to_string() == reference);
+        .find(|(endpoint, _)| endpoint.shown() == reference);
     Err(ApiError::not_found(match joins {
         Some((endpoint, reason)) => format!(
-            "the engine at {endpoint} is no node yet ({reason}): to give it up, take it out of the manager's settings"
+            "the engine at {} is no node yet ({reason}): to give it up, take it out of the manager's settings",
+            endpoint.shown()
         ),
         None => format!("No such node: {reference}"),
     }))
@@ -245,7 +247,7 @@ fn joining_engine(endpoint: &Endpoint, reason: String) -> Node {
             message: reason,
             addr: None,
         },
-        endpoint: endpoint.to_string(),
+        endpoint: endpoint.shown(),
         containers: 0,
         running: 0,
         reserved: api::Resources::default(),
@@ -275,7 +277,7 @@ fn shown(proxy: &Proxy, cluster: &crate::state::Cluster, node: &model::Node) -> 
             message,
             addr: node.address.clone(),
         },
-        endpoint: node.endpoint.clone(),
+        endpoint: Endpoint::text_as_shown(&node.endpoint),
         // What was promised counts where nothing was seen since the manager began.
         containers: counts
             .containers

@@ -251,7 +251,7 @@ fn asked_wrongly(lab: &Lab) -> Result<()> {
         "nodes",
         nobody,
         503,
-        "the engine at tcp://127.0.0.1:1 cannot be reached: Connection refused",
+        "the engine at tcp://127.0.0.1:1 cannot be reached: connection refused by 127.0.0.1:1: is the engine running",
     )?;
     let update = "nodes/host1/update";
     ask(
@@ -649,7 +649,7 @@ fn not_joined(lab: &Lab) -> Result<()> {
     let table = pool.flotilla("node ls")?.ok()?;
     contains(
         &line_of(&table, &late.tcp())?,
-        "Joining: Connection refused",
+        "Joining: connection refused by ",
     )?;
     let list = pool.ask("GET", "/flotilla/v1/nodes", b"")?.json()?;
     ensure!(
@@ -657,9 +657,15 @@ fn not_joined(lab: &Lab) -> Result<()> {
         "{list}"
     );
     let refused = pool.flotilla(&format!("node rm {}", late.tcp()))?;
-    contains(&refused.refusal()?, "is no node yet (Connection refused")?;
+    contains(
+        &refused.refusal()?,
+        "is no node yet (connection refused by ",
+    )?;
     let refused = pool.flotilla(&format!("node add {}", late.tcp()))?;
-    contains(&refused.refusal()?, "cannot be reached: Connection refused")?;
+    contains(
+        &refused.refusal()?,
+        "cannot be reached: connection refused by",
+    )?;
     late.start_engine()?;
     pool.wait_until_ready(3)?;
     ensure!(pool.flotilla("node ls -q")?.ok()? == "host1\nhost2\nhost3");

@@ -304,8 +304,8 @@ pub(in super::super) fn of_refusal(message: &str) -> Option<&'static str> {
         .to_ascii_lowercase()
         .contains("client sent an http request to an https server");
     spoken_to_in_the_clear.then_some(
-        "it speaks TLS there and was spoken to in the clear: give --engine-tls DIR with its ca.pem and our cert.pem and \
-         key.pem",
+        "it speaks TLS there and was spoken to in the clear: give --engine-tls DIR, or ?tls=DIR behind its address, with its \
+         ca.pem and our cert.pem and key.pem",
     )
 }
 
