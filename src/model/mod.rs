@@ -14,6 +14,7 @@ mod node;
 mod placement;
 mod port;
 mod seen;
+mod tag;
 
 pub use caller::{Caller, Realm};
 pub use ids::{
@@ -27,3 +28,4 @@ pub use placement::{Owner, Placement};
 pub use port::{PortClaim, PortOrigin, Protocol, PublishedPort};
 pub use resources::{Resources, Shortfall};
 pub use seen::{Seen, Touched};
+pub use tag::Tag;

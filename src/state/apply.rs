@@ -87,6 +87,9 @@ impl Cluster {
             } => self.realise_network(network, node, engine_id),
             Command::BeginRemoveNetwork { network } => self.begin_remove_network(network),
             Command::RemoveNetwork { network } => self.remove_network(network),
+            Command::PointTag { tag, image } => Ok(self.point_tag(realm, tag, image)),
+            Command::NoteTwin { tag, image, twin } => Ok(self.note_twin(realm, tag, &image, twin)),
+            Command::DropTag { tag } => Ok(self.drop_tag(realm, tag)),
         }
     }
 

@@ -83,6 +83,14 @@ pub fn audit(cluster: &Cluster) -> Vec<Broken> {
             ));
         }
     }
+    for ((realm, name), tag) in &cluster.tags {
+        if (*realm, name) != (tag.realm, &tag.name) {
+            say(format!("tag {} is kept as {name}", tag.name));
+        }
+        if tag.twins.contains(&tag.image) {
+            say(format!("tag {name} means an image that is its own twin"));
+        }
+    }
     for placement in cluster.placements() {
         audit_placement(cluster, placement, &mut say);
     }

@@ -170,6 +170,27 @@ pub enum Command {
         /// The network.
         network: NetworkId,
     },
+    /// Says what a tag means from now on, in the whole pool.
+    PointTag {
+        /// `busybox:latest`
+        tag: String,
+        /// The image's id.
+        image: String,
+    },
+    /// Notes under which id another kind of image store has the image of a tag.
+    NoteTwin {
+        /// The tag.
+        tag: String,
+        /// What it meant when that was found; if it has been moved since, nothing is noted.
+        image: String,
+        /// The other id.
+        twin: String,
+    },
+    /// Forgets what a tag means.
+    DropTag {
+        /// The tag.
+        tag: String,
+    },
 }
 
 /// What a reservation promises.

@@ -12,6 +12,7 @@ mod apply;
 mod audit;
 mod command;
 mod envelope;
+mod images;
 mod index;
 mod machine;
 mod networks;
@@ -32,12 +33,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::{
     BlobId, ClusterId, ContainerId, Name, NameHolder, Network, NetworkId, Node, NodeId, NodeName,
-    Placement, Realm, RequestId, Resources,
+    Placement, Realm, RequestId, Resources, Tag,
 };
 
 pub use audit::{Broken, audit};
 pub use command::{Command, Keep, Promise, RandomPorts, Settings};
 pub use envelope::{BadEnvelope, Envelope, FEATURE_LEVEL, FORMAT};
+pub use images::{Sighting, meant};
 pub use index::{Totals, VolumeUse};
 pub use machine::{Outcome, read_outcome};
 pub use ports::{PortBook, PortHold};
@@ -59,6 +61,8 @@ pub struct Cluster {
     nodes: OrdMap<NodeId, Arc<Node>>,
     placements: OrdMap<RequestId, Arc<Placement>>,
     networks: OrdMap<NetworkId, Arc<Network>>,
+    /// What tags mean that the cluster has handled.
+    tags: OrdMap<(Realm, String), Arc<Tag>>,
     /// Endpoints of nodes that an operator removed: settings alone do not bring them back.
     retired: OrdMap<String, Retired>,
     tombstones: Tombstones,
@@ -234,6 +238,16 @@ impl Cluster {
     /// How many placements join a network.
     pub fn network_users(&self, id: NetworkId) -> u32 {
         self.index.network_users.get(&id).copied().unwrap_or(0)
+    }
+
+    /// What a tag means, if the cluster has handled it: `busybox:latest`.
+    pub fn tag(&self, realm: Realm, name: &str) -> Option<&Arc<Tag>> {
+        self.tags.get(&(realm, name.to_owned()))
+    }
+
+    /// All tags that the cluster has handled, by realm and name.
+    pub fn tags(&self) -> impl Iterator<Item = &Arc<Tag>> {
+        self.tags.values()
     }
 
     /// The host ports that placements hold.

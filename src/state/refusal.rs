@@ -30,6 +30,10 @@ pub enum Change {
     Network(NetworkId),
     /// The network is gone.
     NetworkRemoved(NetworkId),
+    /// The tag is as asked.
+    Tag(String),
+    /// The tag is forgotten.
+    TagDropped(String),
 }
 
 /// Why a command changed nothing.

@@ -14,7 +14,7 @@ use super::envelope::FEATURE_LEVEL;
 use super::index::Index;
 use super::tombstones::Tombstones;
 use super::{Cluster, Founding, Retired, Tombstone};
-use crate::model::{Network, Node, Placement};
+use crate::model::{Network, Node, Placement, Tag};
 
 /// The layout of snapshots that this binary writes.
 const FORMAT: u32 = 1;
@@ -27,6 +27,7 @@ struct Written<'a> {
     nodes: Vec<&'a Node>,
     placements: Vec<&'a Placement>,
     networks: Vec<&'a Network>,
+    tags: Vec<&'a Tag>,
     retired: BTreeMap<&'a str, &'a Retired>,
     tombstones: Vec<&'a Tombstone>,
 }
@@ -38,6 +39,8 @@ struct Read {
     nodes: Vec<Node>,
     placements: Vec<Placement>,
     networks: Vec<Network>,
+    #[serde(default)]
+    tags: Vec<Tag>,
     #[serde(default)]
     retired: BTreeMap<String, Retired>,
     tombstones: Vec<Tombstone>,
@@ -59,6 +62,7 @@ impl Cluster {
             nodes: self.nodes.values().map(Arc::as_ref).collect(),
             placements: self.placements.values().map(Arc::as_ref).collect(),
             networks: self.networks.values().map(Arc::as_ref).collect(),
+            tags: self.tags.values().map(Arc::as_ref).collect(),
             retired: self
                 .retired
                 .iter()
@@ -103,6 +107,11 @@ impl Cluster {
                 .networks
                 .into_iter()
                 .map(|n| (n.id, Arc::new(n)))
+                .collect(),
+            tags: read
+                .tags
+                .into_iter()
+                .map(|tag| ((tag.realm, tag.name.clone()), Arc::new(tag)))
                 .collect(),
             retired: read.retired.into_iter().collect(),
             tombstones: Tombstones::restored(read.tombstones),

@@ -843,6 +843,11 @@ fn any_command() -> impl Strategy<Value = Command> {
         }),
         1 => net().prop_map(|network| Command::BeginRemoveNetwork { network }),
         1 => net().prop_map(|network| Command::RemoveNetwork { network }),
+        1 => ("[ab]", "[xyz]").prop_map(|(tag, image)| Command::PointTag { tag, image }),
+        1 => ("[ab]", "[xyz]", "[xyz]").prop_map(|(tag, image, twin)| {
+            Command::NoteTwin { tag, image, twin }
+        }),
+        1 => "[ab]".prop_map(|tag| Command::DropTag { tag }),
     ]
 }
 
@@ -872,6 +877,52 @@ proptest! {
         prop_assert!(restored == world.cluster);
         prop_assert!(audit(&restored).is_empty());
     }
+}
+
+#[test]
+fn a_tag_means_what_it_was_last_pointed_at() {
+    let mut world = World::new();
+    let mut command = |command: Command| world.apply(command).map(drop).expect("never refused");
+    let point = |image: &str| Command::PointTag {
+        tag: "it:1".to_owned(),
+        image: image.to_owned(),
+    };
+    let twin = |image: &str, twin: &str| Command::NoteTwin {
+        tag: "it:1".to_owned(),
+        image: image.to_owned(),
+        twin: twin.to_owned(),
+    };
+    command(point("a"));
+    command(twin("a", "x"));
+    // The other kind of store says the same in other words: nothing has moved.
+    command(point("x"));
+    // What was found of an earlier meaning is not noted.
+    command(twin("b", "y"));
+    let ids = |world: &World| {
+        let tag = world.cluster.tag(Realm::DEFAULT, "it:1")?;
+        Some(tag.ids().map(str::to_owned).collect::<Vec<_>>())
+    };
+    assert_eq!(ids(&world), Some(vec!["a".to_owned(), "x".to_owned()]));
+    world.apply(point("b")).expect("moves");
+    assert_eq!(ids(&world), Some(vec!["b".to_owned()]));
+    let tag = "it:1".to_owned();
+    world.apply(Command::DropTag { tag }).expect("forgotten");
+    assert_eq!(ids(&world), None);
+}
+
+#[test]
+fn a_snapshot_of_an_older_binary_has_no_tags() {
+    let world = World::new();
+    let snapshot = <Cluster as raft_store::Machine>::snapshot(&world.cluster);
+    let mut older: serde_json::Value = serde_json::from_slice(&snapshot).expect("JSON");
+    older
+        .as_object_mut()
+        .and_then(|members| members.remove("tags"))
+        .expect("it has tags");
+    let older = serde_json::to_vec(&older).expect("JSON");
+    let mut restored = Cluster::new();
+    raft_store::Machine::restore(&mut restored, &older).expect("reads");
+    assert!(restored == world.cluster);
 }
 
 #[test]
