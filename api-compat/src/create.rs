@@ -296,6 +296,15 @@ impl<'a> Body<'a> {
         }
     }
 
+    /// Has the container made of another image than the client named.
+    pub fn set_image(&mut self, image: &str) {
+        let root = self.edit.root();
+        match root.member_folded("Image") {
+            Some(member) => self.edit.replace(member.value, quote(image)),
+            None => self.edit.add(root, "Image", &quote(image)),
+        }
+    }
+
     /// Gives the binding `index` of the port `key` its number on the host.
     pub fn set_host_port(&mut self, key: &str, index: usize, port: u16) {
         let bindings = self

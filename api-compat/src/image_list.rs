@@ -174,13 +174,26 @@ pub struct Source<'a> {
     pub images: Vec<View<'a>>,
 }
 
-/// One row for each image. A tag that names several images stays on the one that most healthy nodes hold under it, then
-/// the newest, then the one with the smallest id: the one that a container made now would get. Newest first.
-pub fn merge<'a>(sources: &[Source<'a>]) -> Vec<Row<'a>> {
+/// What is known of tags and ids beside the lists.
+#[derive(Debug, Clone, Default)]
+pub struct Known<'a> {
+    /// The images that tags were pointed at.
+    pub tags: BTreeMap<&'a str, &'a str>,
+    /// Ids that another kind of image store gives an image, each with the one that is shown.
+    pub twins: BTreeMap<&'a str, &'a str>,
+}
+
+/// One row for each image. A tag is on the one that it was pointed at, if a healthy node has that; else on the one that
+/// most healthy nodes hold under it, then the newest, then the one with the smallest id: the one that a container made
+/// now would get. Newest first.
+pub fn merge<'a>(sources: &[Source<'a>], known: &Known<'a>) -> Vec<Row<'a>> {
     let mut rows: BTreeMap<Cow<'a, str>, Row<'a>> = BTreeMap::new();
     for source in sources {
         for image in &source.images {
-            let row = Row::of(*image, source.node, source.healthy);
+            let mut row = Row::of(*image, source.node, source.healthy);
+            if let Some(shown) = known.twins.get(&*row.id) {
+                row.id = Cow::Borrowed(shown);
+            }
             match rows.entry(row.id.clone()) {
                 std::collections::btree_map::Entry::Vacant(place) => drop(place.insert(row)),
                 std::collections::btree_map::Entry::Occupied(mut place) => {
@@ -191,19 +204,33 @@ pub fn merge<'a>(sources: &[Source<'a>]) -> Vec<Row<'a>> {
     }
     let mut rows: Vec<_> = rows.into_values().collect();
     rows.sort_by_key(|row| Reverse(row.created));
-    part_tags(&mut rows);
+    part_tags(&mut rows, known);
     rows
 }
 
 /// Leaves each tag on one row.
-fn part_tags(rows: &mut [Row<'_>]) {
+fn part_tags(rows: &mut [Row<'_>], known: &Known<'_>) {
     let mut holders: BTreeMap<String, Vec<usize>> = BTreeMap::new();
     for (index, row) in rows.iter().enumerate() {
         for tag in row.tags.keys() {
             holders.entry(tag.clone()).or_default().push(index);
         }
     }
-    for (tag, rivals) in holders.into_iter().filter(|(_, rivals)| rivals.len() > 1) {
+    for (tag, rivals) in holders {
+        let pointed = known.tags.get(&*tag).and_then(|id| {
+            let meant = |row: &Row<'_>| row.id == *id && row.healthy > 0;
+            rows.iter().position(meant)
+        });
+        let is_seen = rivals
+            .iter()
+            .any(|index| rows[*index].tags.get(&tag) > Some(&0));
+        if let Some(pointed) = pointed.filter(|_| is_seen) {
+            for index in rivals.into_iter().filter(|index| *index != pointed) {
+                rows[index].tags.remove(&tag);
+            }
+            rows[pointed].tags.entry(tag).or_default();
+            continue;
+        }
         // Rows are sorted by age, and by id among those of one age, so of equals the first is meant.
         let votes = |index: usize| rows[index].tags.get(&tag).copied().unwrap_or_default();
         let chosen = rivals
@@ -283,6 +310,9 @@ impl<'a> Row<'a> {
         } else {
             (array(self.tags.keys()), array(&self.digests))
         };
+        if self.base.text_of("Id") != self.id {
+            edit.set(&["Id"], &quote(&self.id));
+        }
         edit.set(&["RepoTags"], &tags);
         edit.set(&["RepoDigests"], &digests);
         edit.set(&["Size"], &self.size.to_string());
@@ -365,7 +395,7 @@ mod tests {
             since: number(query.since().collect()).into_iter().max(),
         };
         let mut shown = Vec::new();
-        for mut row in merge(&sources(true)) {
+        for mut row in merge(&sources(true), &Known::default()) {
             if query.select(&mut row, &resolved) {
                 let tags: Vec<_> = row.tags.keys().map(String::as_str).collect();
                 shown.push(format!(
@@ -391,10 +421,52 @@ mod tests {
             "",
             "aa[web:1,web:latest]n1+n2 dd[host:5000/x:1]n2 bb[db:1]n1 cc[]n1",
         );
-        let down = merge(&sources(false));
+        let down = merge(&sources(false), &Known::default());
         assert!(
             down[1].tags.contains_key("web:latest"),
             "only healthy nodes decide"
+        );
+    }
+
+    #[test]
+    fn a_tag_is_on_the_image_that_it_was_pointed_at() {
+        let check = |tags: &[(&'static str, &'static str)],
+                     twins: &[(&'static str, &'static str)],
+                     expected: &str| {
+            let known = Known {
+                tags: tags.iter().copied().collect(),
+                twins: twins.iter().copied().collect(),
+            };
+            let rows = merge(&sources(true), &known);
+            let shown: Vec<_> = rows
+                .iter()
+                .map(|row| {
+                    let tags: Vec<_> = row.tags.keys().map(String::as_str).collect();
+                    format!(
+                        "{}[{}]{}",
+                        &row.id[7..],
+                        tags.join(","),
+                        row.nodes.join("+")
+                    )
+                })
+                .collect();
+            assert_eq!(shown.join(" "), expected, "{tags:?} {twins:?}");
+        };
+        check(
+            &[("web:latest", "sha256:dd")],
+            &[],
+            "aa[web:1]n1+n2 dd[host:5000/x:1,web:latest]n2 bb[db:1]n1 cc[]n1",
+        );
+        // An image that nobody has decides nothing, and neither does a name that nobody has.
+        check(
+            &[("web:latest", "sha256:ee"), ("gone:1", "sha256:aa")],
+            &[],
+            "aa[web:1,web:latest]n1+n2 dd[host:5000/x:1]n2 bb[db:1]n1 cc[]n1",
+        );
+        check(
+            &[],
+            &[("sha256:dd", "sha256:bb")],
+            "aa[web:1,web:latest]n1+n2 bb[db:1,host:5000/x:1]n1+n2 cc[]n1",
         );
     }
 
@@ -424,7 +496,7 @@ mod tests {
 
     #[test]
     fn a_row_keeps_what_it_does_not_merge() {
-        let rows = merge(&sources(true));
+        let rows = merge(&sources(true), &Known::default());
         let shown = |index: usize, version| {
             let mut out = Vec::new();
             let row: &Row<'_> = &rows[index];

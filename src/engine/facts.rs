@@ -128,6 +128,24 @@ pub(super) async fn read_facts(client: &Arc<Client>) -> Result<Facts, Error> {
     })
 }
 
+impl Facts {
+    /// Whether images are kept in containerd's store, which knows them by other ids than the engine's own store does.
+    pub fn keeps_images_in_containerd(&self) -> bool {
+        let Ok(info) = View::parse(&self.info) else {
+            return false;
+        };
+        let status = info.get("DriverStatus");
+        let mut rows = status.into_iter().flat_map(|status| status.elements());
+        rows.any(|row| {
+            let mut cells = row.elements().filter_map(|cell| cell.str());
+            cells.next().is_some_and(|name| name == "driver-type")
+                && cells
+                    .next()
+                    .is_some_and(|kind| kind.starts_with("io.containerd"))
+        })
+    }
+}
+
 /// What classic Swarm made labels of.
 fn says(info: &[u8]) -> BTreeMap<String, String> {
     const NAMES: [(&str, &str); 5] = [

@@ -79,6 +79,16 @@ impl Images {
         &self.images
     }
 
+    /// The image under this very name: `busybox:latest` or `busybox@sha256:…`.
+    pub fn named(&self, name: &str) -> Option<&Image> {
+        self.names.get(name).and_then(|&at| self.images.get(at))
+    }
+
+    /// The image of this whole id.
+    pub fn with_id(&self, id: &str) -> Option<&Image> {
+        self.named(id)
+    }
+
     /// The image that the engine would use for `reference`: a name, a digest, an id or the beginning of
     /// one. Nothing too when several ids begin so.
     pub fn find(&self, reference: &str) -> Option<&Image> {

@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | decide | nothing happened |
 //! | commit the reservation | nothing was made: it ends with the manager's memory |
+//! | the node gets the image, if it lacks it (`images`) | the reservation is given up, the image stays |
 //! | the engine makes it, with our labels | it is found by its labels and adopted |
 //! | reply; the binding is committed behind it | the same |
 
@@ -87,7 +88,14 @@ impl Manager {
                 Err(Error::NameInUse { .. }) if order.name.is_none() => continue,
                 Err(error) => return Err(error),
             };
-            let made = self.make(&order, &name, request, &host).await;
+            let image = &order.wanted.image;
+            let made = match self.have_image(image, &host, &order.caller).await {
+                Ok(known_as) => {
+                    let image = known_as.as_deref();
+                    self.make(&order, &name, image, request, &host).await
+                }
+                Err(error) => Err(error),
+            };
             if !made.as_ref().is_ok_and(is_created) {
                 self.release(request, &order.caller).await;
             }
@@ -95,6 +103,7 @@ impl Manager {
             let engine_failed = match &made {
                 Ok(reply) => reply.status.is_server_error(),
                 Err(Error::Engine(error)) => error.is_transient(),
+                Err(Error::NotBrought { .. }) => true,
                 Err(_) => false,
             };
             // The engine is at fault, not the request: another node may do better.
@@ -171,11 +180,13 @@ impl Manager {
         }
     }
 
-    /// Asks the engine; on success the lists show the container before this returns.
+    /// Asks the engine; on success the lists show the container before this returns. `image` stands in place of the
+    /// client's own word for it, where the engine does not know that.
     async fn make(
         self: &Arc<Self>,
         order: &CreateOrder<'_>,
         name: &str,
+        image: Option<&str>,
         request: RequestId,
         host: &Arc<Host>,
     ) -> Result<EngineReply, Error> {
@@ -186,6 +197,9 @@ impl Manager {
             (labels::ID, &request_label),
             (labels::CLUSTER, &cluster_label),
         ]);
+        if let Some(image) = image {
+            body.set_image(image);
+        }
         let mut query = order.query.clone();
         query.set("name", name);
         let target = format!("/containers/create?{}", query.encode());

@@ -1,7 +1,7 @@
 //! Why the manager did not do what was asked.
 
 use crate::engine;
-use crate::model::ContainerId;
+use crate::model::{ContainerId, NodeName};
 use crate::scheduler;
 use crate::state::Refusal;
 
@@ -21,6 +21,16 @@ pub enum Error {
     NoImage {
         /// As the client wrote it.
         image: String,
+    },
+    /// The node lacks the image, and nobody could bring it there.
+    #[error("image {image} could not be brought to node {node}: {why}")]
+    NotBrought {
+        /// As the client wrote it.
+        image: String,
+        /// The node.
+        node: NodeName,
+        /// One reason for each source that was tried.
+        why: String,
     },
     /// No node can take the container, and why for each.
     #[error(transparent)]

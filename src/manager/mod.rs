@@ -6,8 +6,10 @@
 //!
 //! **Invariant**: no engine is asked to make, rename or start a container before the promise is committed.
 
+mod bringing;
 mod create;
 mod error;
+mod images;
 mod judge;
 mod lifecycle;
 mod membership;
@@ -34,6 +36,7 @@ use crate::tasks::Tasks;
 
 pub use create::{CreateOrder, Created};
 pub use error::Error;
+pub use images::{Image, moved, tag_name};
 pub use pool::{Member, NodeChange};
 pub use recipe::{Error as RecipeError, Recipe};
 
@@ -73,6 +76,7 @@ pub struct Manager {
     seal: Seal,
     settings: Settings,
     under_way: lifecycle::UnderWay,
+    bringing: bringing::Bringing,
     /// Held from a decision until it is committed: the next one sees what this one promised.
     placing: tokio::sync::Mutex<()>,
     /// Held while nodes come or go.
@@ -97,6 +101,7 @@ impl Manager {
             seal: log.seal,
             settings: settings.clone(),
             under_way: lifecycle::UnderWay::default(),
+            bringing: bringing::Bringing::default(),
             placing: tokio::sync::Mutex::default(),
             joining: tokio::sync::Mutex::default(),
             tasks,
@@ -118,6 +123,11 @@ impl Manager {
     /// The cluster as last committed.
     pub fn cluster(&self) -> Arc<Cluster> {
         self.store.view()
+    }
+
+    /// This manager as one who asks.
+    pub fn as_caller(&self) -> Caller {
+        Caller::manager(self.me)
     }
 
     /// Resolves when the store can no longer be trusted, with the reason.

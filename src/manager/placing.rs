@@ -8,7 +8,7 @@ use std::sync::Arc;
 use api_compat::create::{Create, HostPort, Wanted};
 use api_compat::image_ref::ImageRef;
 
-use super::{CreateOrder, Error, Manager};
+use super::{CreateOrder, Error, Image, Manager};
 use crate::engine::{Found, Host, Verdict};
 use crate::model::{
     Node, NodeId, Platform, PortClaim, PortOrigin, Protocol, PublishedPort, Realm, Resources,
@@ -38,12 +38,13 @@ impl Manager {
             claim: claim(order.wanted),
             ports: ports.iter().map(|claim| claim.port).collect(),
             image: order.wanted.image.to_string(),
-            bring_image: false,
+            bring_image: true,
             platform: platform(order.query.text("platform")),
             constraints: order.constraints.to_vec(),
             pins: self.pins(order.wanted, &cluster)?,
         };
-        let candidates = self.candidates(&request, &cluster, not_on);
+        let image = self.image(&request.image);
+        let candidates = self.candidates(&request, image.as_ref(), &cluster, not_on);
         if let Ok(chosen) = scheduler::place(&request, &candidates) {
             return self.chosen(chosen.node, ports);
         }
@@ -77,6 +78,7 @@ impl Manager {
     fn candidates(
         &self,
         request: &Request,
+        image: Option<&Image>,
         cluster: &Cluster,
         not_on: &BTreeSet<NodeId>,
     ) -> Vec<Candidate> {
@@ -109,7 +111,7 @@ impl Manager {
                     containers: promised
                         .placements
                         .saturating_add(u32::try_from(counts.unmanaged).unwrap_or(u32::MAX)),
-                    has_image: host.images().find(&request.image).is_some(),
+                    has_image: image.is_some_and(|image| image.id_on(host).is_some()),
                     taken: self.taken(request, cluster, node.id),
                     traits: if request.constraints.is_empty() {
                         Traits::default()

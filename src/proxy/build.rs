@@ -22,15 +22,24 @@ use super::listen::OpenGuard;
 use super::reply::{Outcome, ok_json};
 use super::short_lists::{PRUNE_PATIENCE, prune as prune_call, read};
 use super::{Proxy, fan_out, splice};
-use crate::engine::{EngineCall, Host, ListKind};
-use crate::model::NodeId;
+use crate::engine::{EngineCall, Host, Images, ListKind};
+use crate::manager::{Manager, moved};
+use crate::model::{Caller, NodeId};
+use crate::tasks::spawn_stream;
 
 /// A node with this engine label set to `false` builds nothing.
 const BUILDER_LABEL: &str = "com.flotilla.builder";
 
 /// Which node each client with open build connections builds on.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Builders(Arc<Mutex<HashMap<String, Kept>>>);
+pub(crate) struct Builders {
+    clients: Arc<Mutex<HashMap<String, Kept>>>,
+    /// The images of each node that builds, or that built until just now, as they were when its builds began: a tag
+    /// that has moved since was moved by a build. What BuildKit does, its client alone is told.
+    pictures: Arc<Mutex<HashMap<NodeId, Arc<Images>>>>,
+    /// Held while what was built is learnt: whoever comes second finds it done.
+    learning: Arc<tokio::sync::Mutex<()>>,
+}
 
 #[derive(Debug)]
 struct Kept {
@@ -43,12 +52,69 @@ struct BuildConnection {
     builders: Builders,
     client: String,
     host: Arc<Host>,
+    manager: Arc<Manager>,
+    caller: Caller,
     _open: OpenGuard,
 }
 
 impl Builders {
     fn lock(&self) -> MutexGuard<'_, HashMap<String, Kept>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.clients.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn pictures(&self) -> MutexGuard<'_, HashMap<NodeId, Arc<Images>>> {
+        self.pictures.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn is_building(&self, node: NodeId) -> bool {
+        let clients = self.lock();
+        let mut all = clients.values();
+        all.any(|kept| kept.node == node)
+    }
+
+    /// Commits what builds on a node have made of tags.
+    async fn learn_from(&self, host: &Host, manager: &Manager, caller: &Caller) {
+        let _learning = self.learning.lock().await;
+        let node = host.tag.id;
+        if !self.pictures().contains_key(&node) {
+            return;
+        }
+        host.reread(ListKind::Images).await;
+        let now = host.images();
+        let before = if self.is_building(node) {
+            self.pictures().insert(node, Arc::clone(&now))
+        } else {
+            self.pictures().remove(&node)
+        };
+        let moved = before
+            .map(|before| moved(&before, &now))
+            .unwrap_or_default();
+        for (tag, image) in moved {
+            if let Err(error) = manager.point_tag(&tag, &image, caller).await {
+                tracing::warn!(tag, %error, "what a build made of a tag could not be committed");
+            }
+        }
+    }
+}
+
+/// Learns what was built until now, so that what comes after a build finds what it made.
+pub(super) async fn learn(proxy: &Proxy) {
+    let nodes: Vec<NodeId> = {
+        let pictures = proxy.builders.pictures();
+        let mut nodes: Vec<_> = pictures.keys().copied().collect();
+        nodes.sort_unstable();
+        nodes
+    };
+    for node in nodes {
+        match proxy.fleet.host(&node).filter(|host| host.is_up()) {
+            Some(host) => {
+                let caller = proxy.manager.as_caller();
+                let builders = &proxy.builders;
+                builders.learn_from(&host, &proxy.manager, &caller).await;
+            }
+            // What a lost node built is nowhere else.
+            None => drop(proxy.builders.pictures().remove(&node)),
+        }
     }
 }
 
@@ -59,8 +125,24 @@ impl Drop for BuildConnection {
             entry.connections -= 1;
             if entry.connections == 0 {
                 kept.remove(&self.client);
+                drop(kept);
+                self.learn_behind();
             }
         }
+    }
+}
+
+impl BuildConnection {
+    /// The last connection of a client has ended: nobody need come and ask for what it built.
+    fn learn_behind(&self) {
+        let (builders, host) = (self.builders.clone(), Arc::clone(&self.host));
+        let (manager, caller) = (Arc::clone(&self.manager), self.caller.clone());
+        spawn_stream(
+            tracing::debug_span!("learn", node = %host.tag.name),
+            async move {
+                builders.learn_from(&host, &manager, &caller).await;
+            },
+        );
     }
 }
 
@@ -81,7 +163,7 @@ async fn connect(proxy: &Proxy, exchange: Exchange) -> Outcome {
             _ => splice::no_upgrade(),
         });
     }
-    let kept = keep(proxy, &exchange.peer.identity)?;
+    let kept = keep(proxy, &exchange)?;
     let target = with_query(exchange.route.operation.target(&[]), exchange.raw_query());
     let host = Arc::clone(&kept.host);
     splice::upgrade(&host, &target, exchange, kept).await
@@ -90,11 +172,14 @@ async fn connect(proxy: &Proxy, exchange: Exchange) -> Outcome {
 /// The classic builder: the context streams in, progress streams out; what was built is in the lists when the stream
 /// ends.
 async fn build(proxy: &Proxy, exchange: Exchange) -> Outcome {
-    let kept = keep(proxy, &exchange.peer.identity)?;
+    let kept = keep(proxy, &exchange)?;
     let target = with_query(Operation::Build.target(&[]), exchange.raw_query());
     let host = Arc::clone(&kept.host);
+    let (builders, manager) = (kept.builders.clone(), Arc::clone(&kept.manager));
+    let caller = kept.caller.clone();
     let reply = forward(&host, &target, exchange).await?;
-    Ok(reply.map(|body| super::images::reread_at_end(body, host, kept).boxed_unsync()))
+    let learnt = async move { builders.learn_from(&host, &manager, &caller).await };
+    Ok(reply.map(|body| super::images::told_after(body, learnt, kept).boxed_unsync()))
 }
 
 async fn cancel(proxy: &Proxy, exchange: Exchange) -> Outcome {
@@ -156,7 +241,8 @@ fn may_build(host: &Arc<Host>) -> bool {
 }
 
 /// The node on which this client builds, kept while the returned value lives.
-fn keep(proxy: &Proxy, client: &str) -> Result<BuildConnection, ApiError> {
+fn keep(proxy: &Proxy, exchange: &Exchange) -> Result<BuildConnection, ApiError> {
+    let client = &*exchange.peer.identity;
     let mut kept = proxy.builders.lock();
     let current = kept
         .get(client)
@@ -176,10 +262,15 @@ fn keep(proxy: &Proxy, client: &str) -> Result<BuildConnection, ApiError> {
     });
     entry.node = host.tag.id;
     entry.connections += 1;
+    let mut pictures = proxy.builders.pictures();
+    pictures.entry(host.tag.id).or_insert_with(|| host.images());
+    drop(pictures);
     Ok(BuildConnection {
         builders: proxy.builders.clone(),
         client: client.to_owned(),
         host,
+        manager: Arc::clone(&proxy.manager),
+        caller: exchange.peer.caller.clone(),
         _open: proxy.open.enter(),
     })
 }

@@ -355,6 +355,8 @@ fn is_finished_without_its_client(operation: Operation) -> bool {
             | O::ContainerRemove
             | O::ContainerPrune
             | O::Commit
+            | O::ImageTag
+            | O::ImageRemove
     )
 }
 

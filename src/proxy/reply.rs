@@ -86,6 +86,7 @@ pub(crate) fn from_manager(error: manager::Error) -> ApiError {
             ))
         }
         manager::Error::NoImage { image } => no_such_image(&image),
+        manager::Error::NotBrought { .. } => ApiError::unavailable(error.to_string()),
         manager::Error::NoNode(refusal) => ApiError::conflict(refusal.to_string()),
         manager::Error::Refused(refusal) => ApiError::conflict(refusal.to_string()),
         manager::Error::Engine(error) => from_engine(error),

@@ -1,22 +1,31 @@
 //! The image must be on the node, or be brought there from another.
 
-use crate::model::Verdict;
+use crate::model::{Platform, Verdict};
 
 use super::{Candidate, Reason, Request};
 
-/// Whether a node that can be reached has the image; it need not take work itself.
-pub(super) fn is_somewhere(candidates: &[Candidate]) -> bool {
-    candidates
-        .iter()
-        .any(|candidate| candidate.has_image && candidate.verdict == Verdict::Ready)
+/// The platforms of the nodes that could send the image: it runs on no other.
+pub(super) fn platforms(candidates: &[Candidate]) -> Vec<Option<&Platform>> {
+    let mut platforms = Vec::new();
+    for candidate in candidates {
+        let platform = candidate.platform.as_ref();
+        if candidate.has_image
+            && candidate.verdict == Verdict::Ready
+            && !platforms.contains(&platform)
+        {
+            platforms.push(platform);
+        }
+    }
+    platforms
 }
 
 pub(super) fn check(
     request: &Request,
     candidate: &Candidate,
-    somewhere: bool,
+    sources: &[Option<&Platform>],
 ) -> Result<(), Reason> {
-    if candidate.has_image || (request.bring_image && somewhere) {
+    let can_be_brought = || request.bring_image && sources.contains(&candidate.platform.as_ref());
+    if candidate.has_image || can_be_brought() {
         Ok(())
     } else {
         Err(Reason::Image {

@@ -133,11 +133,11 @@ pub struct Chosen {
 
 /// Chooses among `candidates`, whose order does not matter.
 pub fn place(request: &Request, candidates: &[Candidate]) -> Result<Chosen, Refusal> {
-    let somewhere = filter_image::is_somewhere(candidates);
+    let sources = filter_image::platforms(candidates);
     let mut fits = Vec::new();
     let mut unfit = Vec::new();
     for candidate in candidates {
-        match check(request, candidate, somewhere) {
+        match check(request, candidate, &sources) {
             Ok(()) => fits.push(candidate),
             Err(reason) => unfit.push(Unfit {
                 node: candidate.name.clone(),
@@ -151,7 +151,7 @@ pub fn place(request: &Request, candidates: &[Candidate]) -> Result<Chosen, Refu
             name: best.name.clone(),
             has_image: best.has_image,
         }),
-        None => Err(refuse(request, somewhere, unfit)),
+        None => Err(refuse(request, !sources.is_empty(), unfit)),
     }
 }
 
@@ -169,14 +169,18 @@ fn preferred<'a>(request: &Request, mut fits: Vec<&'a Candidate>) -> Vec<&'a Can
 
 /// The first filter that a node fails. The image comes last: that it is missing is the one reason
 /// that a client can do something about, and only if there is no other.
-fn check(request: &Request, candidate: &Candidate, somewhere: bool) -> Result<(), Reason> {
+fn check(
+    request: &Request,
+    candidate: &Candidate,
+    sources: &[Option<&Platform>],
+) -> Result<(), Reason> {
     filter_ready::check(candidate)?;
     filter_platform::check(request, candidate)?;
     filter_constraints::check(request, candidate)?;
     filter_pinned::check(request, candidate)?;
     filter_ports::check(request, candidate)?;
     filter_resources::check(request, candidate)?;
-    filter_image::check(request, candidate, somewhere)
+    filter_image::check(request, candidate, sources)
 }
 
 fn refuse(request: &Request, somewhere: bool, mut unfit: Vec<Unfit>) -> Refusal {
@@ -648,6 +652,34 @@ mod tests {
     }
 
     #[test]
+    fn an_image_is_brought_to_nodes_of_its_platform_only() {
+        let bring = Request {
+            bring_image: true,
+            ..request()
+        };
+        let arm = Candidate {
+            platform: Some(linux("arm64")),
+            has_image: false,
+            ..host(1)
+        };
+        let full = with_free_memory(2, 0);
+        let asked = Request {
+            claim: Resources::new(0, GIB),
+            ..bring
+        };
+        assert_eq!(
+            refused(&asked, &[arm.clone(), full.clone()]),
+            "no node fits: host1 lacks image alpine; host2 lacks memory (need 1GiB, 0B free of 8GiB)"
+        );
+        let bare = Candidate {
+            has_image: false,
+            ..host(3)
+        };
+        // The one that has it need not take the container itself.
+        assert_eq!(chosen(&asked, &[arm, full, bare]), "host3");
+    }
+
+    #[test]
     fn a_container_that_claims_nothing_fits_where_nothing_is_left() {
         assert_eq!(chosen(&request(), &[with_free_memory(1, 0)]), "host1");
     }
@@ -763,9 +795,11 @@ mod tests {
         });
         let image = on.has_image
             || request.bring_image
-                && all
-                    .iter()
-                    .any(|other| other.has_image && other.verdict == Verdict::Ready);
+                && all.iter().any(|other| {
+                    other.has_image
+                        && other.verdict == Verdict::Ready
+                        && other.platform == on.platform
+                });
         on.verdict == Verdict::Ready
             && on.availability == Availability::Active
             && on.counted

@@ -7,6 +7,7 @@
 )]
 
 mod bad_input;
+mod catalogue;
 mod containers;
 mod faults;
 mod finding;
@@ -36,6 +37,7 @@ fn main() -> ExitCode {
         placing::cases(),
         nodes::cases(),
         images::cases(),
+        catalogue::cases(),
         pooled::cases(),
         pool_of_one::cases(),
         faults::cases(),

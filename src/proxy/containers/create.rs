@@ -9,9 +9,9 @@ use http::header::CONTENT_LENGTH;
 use http::header::CONTENT_TYPE;
 use http::{HeaderValue, StatusCode};
 
-use super::super::Proxy;
 use super::super::exchange::Exchange;
 use super::super::reply::{self, Outcome, from_manager};
+use super::super::{Proxy, build};
 use crate::engine::full;
 use crate::manager::CreateOrder;
 
@@ -31,6 +31,7 @@ pub(super) async fn create(proxy: &Proxy, mut exchange: Exchange) -> Outcome {
         .unwrap_or(query.text("name"))
         .to_owned();
     let mut body = Body::parse(&bytes)?;
+    build::learn(proxy).await;
     let wanted = body.read()?;
     let policies = Policies::take(&mut body)?;
     // The engine looks for the image first: a missing one is what the client can do something about.

@@ -16,7 +16,7 @@ use http::{Method, StatusCode};
 use super::exchange::Exchange;
 use super::forward::{forward, with_query};
 use super::reply::{self, Outcome};
-use super::{Proxy, splice};
+use super::{Proxy, images, splice};
 use crate::engine::{Container, Host, ListKind};
 
 /// Answers what concerns containers.
@@ -97,10 +97,14 @@ async fn commit(proxy: &Proxy, exchange: Exchange) -> Outcome {
     }
     let (host, container) = proxy.container(query.text("container"))?;
     query.set("container", &container.id.to_string());
+    let (repository, tag) = (query.text("repo"), query.text("tag"));
+    let name = images::joined(repository, tag);
+    let caller = exchange.peer.caller.clone();
     let target = with_query(exchange.route.operation.target(&[]), &query.encode());
     let reply = forward(&host, &target, exchange).await?;
     if reply.status() == StatusCode::CREATED {
         host.reread(ListKind::Images).await;
+        images::learn_name(proxy, &host, &name, &caller).await?;
     }
     Ok(reply)
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use api_compat::error::ApiError;
-use api_compat::image_list::{self, ImageQuery, Resolved, Row, Source};
+use api_compat::image_list::{self, ImageQuery, Known, Resolved, Row, Source};
 use api_compat::json_view::View;
 use http::StatusCode;
 
@@ -83,7 +83,16 @@ pub(super) async fn list(proxy: &Proxy, exchange: Exchange) -> Outcome {
         })
         .collect();
     let mut body = vec![b'['];
-    for mut row in image_list::merge(&sources) {
+    let cluster = proxy.manager.cluster();
+    let mut known = Known::default();
+    for tag in cluster.tags() {
+        known.tags.insert(&tag.name, &tag.image);
+        let twins = tag.twins.iter();
+        known
+            .twins
+            .extend(twins.map(|twin| (twin.as_str(), tag.image.as_str())));
+    }
+    for mut row in image_list::merge(&sources, &known) {
         if wanted.select(&mut row, &resolved) {
             // What the engines listed is as old as their images are: containers come and go in between.
             row.containers = containers(proxy, &hosts, &row);

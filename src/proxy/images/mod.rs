@@ -1,7 +1,6 @@
 //! `/images/…`: an image is in the pool if any node has it.
 //!
-//! A reference may mean different images on different nodes. The pool means the one that most nodes hold under it which
-//! are up, then the newest, then the one with the smallest id: every manager and every request finds the same.
+//! What a reference means when nodes differ, the manager says (`manager::Image`).
 
 mod bring;
 mod list;
@@ -10,8 +9,6 @@ mod remove;
 mod reread;
 mod save;
 
-use std::cmp::Reverse;
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,13 +20,16 @@ use http::header::CONTENT_LENGTH;
 use http::{HeaderValue, StatusCode};
 use http_body_util::BodyExt as _;
 
-pub(super) use reread::reread_at_end;
+pub(super) use reread::{reread_at_end, told_after};
 
 use super::exchange::Exchange;
+use super::fan_out::Parts;
 use super::forward::{forward, with_query};
-use super::reply::{self, Outcome, from_engine};
-use super::{Proxy, fan_out, system};
+use super::reply::{self, Outcome, from_engine, from_manager};
+use super::{Proxy, build, fan_out, system};
 use crate::engine::{EngineCall, Host, ListKind, full};
+use crate::manager::{Image, tag_name};
+use crate::model::Caller;
 
 /// How long engines may take to move a tag.
 const TAG_PATIENCE: Duration = Duration::from_secs(30);
@@ -37,6 +37,12 @@ const TAG_PATIENCE: Duration = Duration::from_secs(30);
 /// Answers what concerns images.
 pub(super) async fn handle(proxy: &Proxy, exchange: Exchange) -> Outcome {
     use Operation as O;
+    if !matches!(
+        exchange.route.operation,
+        O::ImageList | O::ImageSearch | O::ImageCreate | O::ImageLoad
+    ) {
+        build::learn(proxy).await;
+    }
     match exchange.route.operation {
         O::ImageList => list::list(proxy, exchange).await,
         O::ImageInspect => inspect(proxy, exchange).await,
@@ -52,65 +58,32 @@ pub(super) async fn handle(proxy: &Proxy, exchange: Exchange) -> Outcome {
     }
 }
 
-/// The image that a reference means, and who has it.
-struct Resolved {
-    id: String,
-    /// The nodes that are up and have it, by name; those where the reference means it first. Never empty.
-    holders: Vec<Arc<Host>>,
-    /// When it was built, in seconds since 1970.
-    created: i64,
-}
-
-impl Resolved {
-    /// The node to ask, and what it knows the image by: the client's own words if it means the same by them.
-    fn ask(&self, reference: &str) -> Option<(Arc<Host>, String)> {
-        let host = self.holders.first()?;
-        let means_it = host
-            .images()
-            .find(reference)
-            .is_some_and(|image| image.id == self.id);
-        Some((
-            Arc::clone(host),
-            if means_it { reference } else { &self.id }.to_owned(),
-        ))
-    }
+/// What to ask of which node for this image: the client's own words if the node means the same by them.
+fn ask(image: &Image, reference: &str) -> Option<(Arc<Host>, String)> {
+    let host = image.holders.first()?;
+    let name = if image.is_meant_on(host, reference) {
+        reference.to_owned()
+    } else {
+        image.id_on(host)?
+    };
+    Some((Arc::clone(host), name))
 }
 
 /// The image that `reference` means in the pool, or `node/reference` on one node; nothing if no node that is up has it.
-fn resolve(proxy: &Proxy, reference: &str) -> Option<Resolved> {
-    let hosts = system::order_by_health(system::up(proxy));
-    if let Some(found) = resolve_among(&hosts, reference) {
+fn resolve(proxy: &Proxy, reference: &str) -> Option<Image> {
+    if let Some(found) = proxy.manager.image(reference) {
         return Some(found);
     }
     let (node, rest) = reference.split_once('/')?;
-    let host = hosts.iter().find(|host| host.tag.is(node))?;
-    resolve_among(std::slice::from_ref(host), rest)
-}
-
-fn resolve_among(hosts: &[Arc<Host>], reference: &str) -> Option<Resolved> {
-    let mut meant: BTreeMap<String, (i64, Vec<Arc<Host>>)> = BTreeMap::new();
-    for host in hosts {
-        if let Some(image) = host.images().find(reference) {
-            let entry = meant
-                .entry(image.id.clone())
-                .or_insert((image.created, Vec::new()));
-            entry.1.push(Arc::clone(host));
-        }
-    }
-    let best = |(id, (created, by)): &(String, (i64, Vec<Arc<Host>>))| {
-        (by.len(), *created, Reverse(id.clone()))
-    };
-    let (id, (created, mut holders)) = meant.into_iter().max_by_key(best)?;
-    for host in hosts {
-        let known = holders.iter().any(|holder| holder.tag.id == host.tag.id);
-        if !known && host.images().find(&id).is_some() {
-            holders.push(Arc::clone(host));
-        }
-    }
-    Some(Resolved {
-        id,
-        holders,
-        created,
+    let host = proxy.fleet.named(node).filter(|host| host.is_up())?;
+    let images = host.images();
+    let there = images.find(rest)?;
+    Some(Image {
+        id: there.id.clone(),
+        ids: vec![there.id.clone()],
+        tag: None,
+        created: there.created,
+        holders: vec![host],
     })
 }
 
@@ -145,7 +118,7 @@ fn no_such_image(reference: &str) -> ApiError {
 /// bad name from an unknown one.
 async fn from_holder(proxy: &Proxy, exchange: Exchange) -> Outcome {
     let reference = exchange.name().to_owned();
-    let Some((host, name)) = resolve(proxy, &reference).and_then(|found| found.ask(&reference))
+    let Some((host, name)) = resolve(proxy, &reference).and_then(|found| ask(&found, &reference))
     else {
         return unknown(proxy, exchange).await;
     };
@@ -170,7 +143,7 @@ async fn inspect(proxy: &Proxy, exchange: Exchange) -> Outcome {
     let Some(found) = resolve(proxy, &reference).filter(|_| proxy.fleet.only().is_none()) else {
         return from_holder(proxy, exchange).await;
     };
-    let Some((host, name)) = found.ask(&reference) else {
+    let Some((host, name)) = ask(&found, &reference) else {
         return Err(no_such_image(&reference));
     };
     let target = with_query(
@@ -245,36 +218,83 @@ fn holder_of_any(proxy: &Proxy, repository: &str) -> Option<Arc<Host>> {
         .find(has_any)
 }
 
-/// Moves a tag on every node that has the image.
+/// Moves a tag: in the pool, and on every node that has the image. The others are told when they need it.
 async fn tag(proxy: &Proxy, exchange: Exchange) -> Outcome {
     let reference = exchange.name().to_owned();
     let Some(found) = resolve(proxy, &reference) else {
         return unknown(proxy, exchange).await;
     };
-    let [host] = found.holders.as_slice() else {
-        let target = with_query(
-            Operation::ImageTag.target(&[&found.id]),
-            exchange.raw_query(),
-        );
-        let call = EngineCall::post(target, None).at(exchange.version);
-        let outcome = fan_out::ask(found.holders.clone(), &call, TAG_PATIENCE)
-            .await
-            .merge();
-        reread_all(&found.holders).await;
-        let (_, missing) = outcome?;
-        let mut reply = reply::status(StatusCode::CREATED);
-        missing.mark(&mut reply);
-        return Ok(reply);
-    };
-    let (_, name) = found
-        .ask(&reference)
-        .unwrap_or_else(|| (Arc::clone(host), found.id.clone()));
-    let target = with_query(Operation::ImageTag.target(&[&name]), exchange.raw_query());
-    let reply = forward(host, &target, exchange).await?;
-    if reply.status().is_success() {
-        host.reread(ListKind::Images).await;
+    let query = exchange.query()?;
+    let name = joined(query.text("repo"), query.text("tag"));
+    let caller = exchange.peer.caller.clone();
+    let before = proxy.manager.tag_before(&name);
+    let pointed = proxy.manager.point_tag_at(&name, &found, &caller).await;
+    pointed.map_err(from_manager)?;
+    let outcome = tag_on_holders(&found, &reference, exchange).await;
+    // What no engine did must not stand.
+    if !outcome
+        .as_ref()
+        .is_ok_and(|reply| reply.status().is_success())
+    {
+        let restored = proxy.manager.restore_tag(&name, before, &caller).await;
+        restored.map_err(from_manager)?;
     }
+    outcome
+}
+
+async fn tag_on_holders(found: &Image, reference: &str, exchange: Exchange) -> Outcome {
+    let query = exchange.raw_query().to_owned();
+    let target = |name: &str| with_query(Operation::ImageTag.target(&[name]), &query);
+    if let [host] = found.holders.as_slice() {
+        let (_, name) = ask(found, reference).unwrap_or((Arc::clone(host), found.id.clone()));
+        let target = target(&name);
+        let reply = forward(host, &target, exchange).await?;
+        if reply.status().is_success() {
+            host.reread(ListKind::Images).await;
+        }
+        return Ok(reply);
+    }
+    let version = exchange.version;
+    drop(exchange);
+    let asked = found.holders.iter().filter_map(|host| {
+        let call = EngineCall::post(target(&found.id_on(host)?), None).at(version);
+        Some(async move {
+            fan_out::ask(vec![Arc::clone(host)], &call, TAG_PATIENCE)
+                .await
+                .0
+        })
+    });
+    let parts = futures_util::future::join_all(asked).await;
+    let outcome = Parts(parts.into_iter().flatten().collect()).merge();
+    reread_all(&found.holders).await;
+    let (_, missing) = outcome?;
+    let mut reply = reply::status(StatusCode::CREATED);
+    missing.mark(&mut reply);
     Ok(reply)
+}
+
+/// `repository:tag`, or `repository@digest` where a digest stands in the tag's place.
+pub(super) fn joined(repository: &str, tag: &str) -> String {
+    match tag {
+        "" => repository.to_owned(),
+        digest if digest.contains(':') => format!("{repository}@{digest}"),
+        tag => format!("{repository}:{tag}"),
+    }
+}
+
+/// A node has made something new of a name: from now on that is what the name means.
+pub(super) async fn learn_name(
+    proxy: &Proxy,
+    host: &Host,
+    name: &str,
+    caller: &Caller,
+) -> Result<(), ApiError> {
+    let images = host.images();
+    let Some(image) = tag_name(name).and_then(|tag| images.named(&tag)) else {
+        return Ok(());
+    };
+    let pointed = proxy.manager.point_tag(name, &image.id, caller).await;
+    pointed.map_err(from_manager)
 }
 
 /// Reads the images of all these nodes again, all at once.

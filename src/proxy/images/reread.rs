@@ -16,22 +16,34 @@ pub(in crate::proxy) fn reread_at_end(
     host: Arc<Host>,
     guard: impl Send + 'static,
 ) -> impl HttpBody<Data = Bytes, Error = BoxError> + Send + 'static {
+    let reread = async move { host.reread(ListKind::Images).await };
+    told_after(body, reread, guard)
+}
+
+/// Passes `body` on, and does `work` before it tells the end.
+pub(in crate::proxy) fn told_after(
+    body: Body,
+    work: impl Future<Output = ()> + Send + 'static,
+    guard: impl Send + 'static,
+) -> impl HttpBody<Data = Bytes, Error = BoxError> + Send + 'static {
     Rereading {
         state: State::Streaming(body),
-        host,
+        work: Some(Box::pin(work)),
         _guard: guard,
     }
 }
 
+type Work = Pin<Box<dyn Future<Output = ()> + Send>>;
+
 struct Rereading<G> {
     state: State,
-    host: Arc<Host>,
+    work: Option<Work>,
     _guard: G,
 }
 
 enum State {
     Streaming(Body),
-    Reading(Pin<Box<dyn Future<Output = ()> + Send>>),
+    Reading(Work),
     Ended,
 }
 
@@ -50,13 +62,7 @@ impl<G> HttpBody for Rereading<G> {
         loop {
             match &mut this.state {
                 State::Streaming(body) => match ready!(Pin::new(body).poll_frame(cx)) {
-                    None => {
-                        let host = Arc::clone(&this.host);
-                        this.state =
-                            State::Reading(Box::pin(
-                                async move { host.reread(ListKind::Images).await },
-                            ));
-                    }
+                    None => this.state = this.work.take().map_or(State::Ended, State::Reading),
                     frame => return Poll::Ready(frame),
                 },
                 State::Reading(reading) => {
