@@ -71,6 +71,7 @@ pub async fn run(config: Config) -> Result<(), Error> {
             max_body: config.max_body,
             cluster_name: config.cluster_name.clone(),
             advertise: config.api_advertise,
+            pull_to: config.pull_to,
         },
     ));
     for (listener, address) in listeners.into_iter().zip(&config.listen) {

@@ -201,6 +201,16 @@ impl Merger {
     }
 }
 
+/// Whether a line says how far a layer is, or that something went wrong; other lines are about the image as a whole.
+pub fn is_of_a_layer_or_an_error(line: &[u8]) -> bool {
+    let Ok(view) = View::parse(line.trim_ascii()) else {
+        return false;
+    };
+    let is_of_a_layer =
+        || !view.text_of("id").is_empty() && rank(&view.text_of("status")).is_some();
+    view.get("error").is_some() || is_of_a_layer()
+}
+
 /// What failed where, in one sentence; nothing if nothing did.
 pub fn failure(failed: &[(&str, &str)], of: usize) -> Option<String> {
     let (_, first) = failed.first()?;

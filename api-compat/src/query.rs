@@ -134,6 +134,15 @@ impl Query {
         }
     }
 
+    /// Adds one more value of `key` at the end.
+    pub fn add(&mut self, key: &str, value: &str) {
+        self.pairs.push(Pair {
+            key: key.to_owned(),
+            value: value.to_owned(),
+            raw: format!("{}={}", escape(key), escape(value)),
+        });
+    }
+
     /// Takes every value of `key` out.
     pub fn remove(&mut self, key: &str) {
         self.pairs.retain(|pair| pair.key != key);

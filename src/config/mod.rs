@@ -20,6 +20,7 @@ use serde::Deserialize;
 
 use crate::engine::{BadFile, Endpoint};
 use crate::model::NodeName;
+use crate::scheduler::PullTo;
 
 pub use engines::Engine;
 
@@ -34,6 +35,8 @@ pub struct Config {
     pub data: PathBuf,
     /// How replies name containers.
     pub names: Names,
+    /// How many nodes a pull or a load brings an image to.
+    pub pull_to: PullTo,
     /// The cluster's name.
     pub cluster_name: String,
     /// How it logs.
@@ -147,6 +150,13 @@ pub struct Settings {
     #[arg(long, value_name = "FORM")]
     pub names: Option<String>,
 
+    /// How many nodes `docker pull` and `docker load` bring an image to: `all`, or a number
+    ///
+    /// The others get it when a container of theirs needs it. [default: all of up to 16 nodes, else
+    /// 3]
+    #[arg(long, value_name = "COUNT")]
+    pub pull_to: Option<String>,
+
     /// The cluster's name, as `docker info` shows it [default: flotilla]
     #[arg(long, value_name = "NAME")]
     pub cluster_name: Option<String>,
@@ -204,6 +214,7 @@ impl Settings {
             address: many("address"),
             data: one("data"),
             names: one("names"),
+            pull_to: one("pull-to"),
             cluster_name: one("cluster-name"),
             log: one("log"),
             log_format: one("log-format"),
@@ -395,6 +406,9 @@ impl Config {
             names: sources
                 .one("names", |from| &from.names, names)?
                 .unwrap_or_default(),
+            pull_to: sources
+                .one("pull-to", |from| &from.pull_to, pull_to)?
+                .unwrap_or_default(),
             cluster_name: sources
                 .one("cluster-name", |from| &from.cluster_name, cluster_name)?
                 .unwrap_or_else(|| "flotilla".to_owned()),
@@ -572,6 +586,16 @@ fn names(text: &str) -> Result<Names, String> {
         "bare" => Ok(Names::Bare),
         "node" => Ok(Names::Node),
         _ => Err(format!("`{text}` must be `bare` or `node`")),
+    }
+}
+
+fn pull_to(text: &str) -> Result<PullTo, String> {
+    match text.parse() {
+        Ok(0) | Err(_) if text != "all" => Err(format!(
+            "`{text}` must be `all` or the number of nodes, 1 or more"
+        )),
+        Ok(count) => Ok(PullTo::Nodes(count)),
+        Err(_) => Ok(PullTo::All),
     }
 }
 
@@ -785,6 +809,7 @@ mod tests {
                 "address" => "10.0.0.1",
                 "data" => "/x",
                 "names" => "node",
+                "pull-to" => "2",
                 "log-format" => "json",
                 "log" => "debug",
                 "drain" | "node-timeout" => "7s",
@@ -819,6 +844,11 @@ mod tests {
         );
         let kind = problem("drain = true");
         assert_eq!(kind, "f.toml, line 1: expected a text or a number");
+        let count = problem("pull-to = \"0\"");
+        assert_eq!(
+            count,
+            "`pull-to` in f.toml: `0` must be `all` or the number of nodes, 1 or more"
+        );
         let value = problem("names = \"long\"");
         assert_eq!(value, "`names` in f.toml: `long` must be `bare` or `node`");
         let load = |path: &str| {

@@ -184,11 +184,7 @@ impl Manager {
     }
 
     /// Forgets tags that were removed, unless a node that is up has them still.
-    pub async fn drop_tags(
-        &self,
-        tags: impl IntoIterator<Item = String>,
-        caller: &Caller,
-    ) -> Result<(), Error> {
+    pub async fn drop_tags(&self, tags: Vec<String>, caller: &Caller) -> Result<(), Error> {
         let hosts = self.fleet.hosts();
         for tag in tags {
             let is_left = |host: &Arc<Host>| host.is_up() && host.images().named(&tag).is_some();

@@ -42,6 +42,7 @@ pub use listen::{Listener, Open, SocketFile, serve, serve_one};
 
 use crate::engine::{Container, Fleet, Found, Host};
 use crate::manager::Manager;
+use crate::scheduler::PullTo;
 use crate::tasks::to_its_end;
 use exchange::{Exchange, Peer};
 use leftover::Leftover;
@@ -56,6 +57,8 @@ pub struct Settings {
     pub cluster_name: String,
     /// `Api-Version` to advertise whatever the pool could do.
     pub advertise: Option<ApiVersion>,
+    /// How many nodes a pull or a load brings an image to.
+    pub pull_to: PullTo,
 }
 
 /// A request being handled. The type is spelt out because the compiler cannot see by itself that what borrows the proxy

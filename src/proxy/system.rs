@@ -372,6 +372,7 @@ fn pool(proxy: &Proxy, hosts: &[Arc<Host>]) -> Pool {
         .rows(&mut pool.rows);
     }
     pool.images = images.len();
+    pool.warnings.extend(super::images::warnings(proxy));
     pool
 }
 

@@ -14,6 +14,7 @@ mod filter_platform;
 mod filter_ports;
 mod filter_ready;
 mod filter_resources;
+mod receivers;
 mod refusal;
 mod spread;
 
@@ -23,6 +24,7 @@ use api_compat::constraint::Constraint;
 
 use crate::model::{Availability, NodeId, NodeName, Platform, PublishedPort, Resources, Verdict};
 
+pub use receivers::{PullTo, Receiver, receivers};
 pub use refusal::{Reason, Refusal, Unfit};
 
 /// What a container needs of a node.

@@ -5,10 +5,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context, Result, ensure};
-use integration::counter::{Counter, Moment};
+use integration::counter::{Counter, Moment, Watcher};
 use integration::harness::{Case, case};
 use integration::lab::{Host, Lab};
 use integration::pool::Pool;
+use integration::registry::Registry;
 
 use crate::{SOON, contains, noise};
 
@@ -21,6 +22,14 @@ pub(crate) fn cases() -> Vec<Case> {
         case("many_creates_bring_an_image_once", once),
         case("a_source_that_breaks_off_is_replaced", broken_source),
         case("an_image_that_cannot_be_brought_says_why", not_brought),
+        case("what_a_registry_has_is_pulled_by_digest", pulled_by_digest),
+        case("a_pull_gives_all_nodes_the_same", pulled_the_same),
+        case("an_image_of_few_nodes_runs_on_all", pulled_to_one),
+        case(
+            "images_of_different_nodes_are_saved_together",
+            saved_together,
+        ),
+        case("what_a_container_uses_anywhere_is_not_pruned", pruned),
     ]
 }
 
@@ -180,7 +189,7 @@ fn tar_with(content: &[u8]) -> Vec<u8> {
 }
 
 /// A pool behind counters, which tell what each engine was asked.
-fn watched(lab: &Lab, watcher: &integration::counter::Watcher) -> Result<(Pool, Vec<Counter>)> {
+fn watched(lab: &Lab, watcher: &Watcher) -> Result<(Pool, Vec<Counter>)> {
     let counters = lab
         .hosts()
         .iter()
@@ -191,7 +200,7 @@ fn watched(lab: &Lab, watcher: &integration::counter::Watcher) -> Result<(Pool, 
 }
 
 fn once(lab: &Lab) -> Result<()> {
-    let all: integration::counter::Watcher = Arc::new(|_, _| true);
+    let all: Watcher = Arc::new(|_, _| true);
     let (pool, counters) = watched(lab, &all)?;
     make_large(lab.host(0), "large:1", 20 << 20)?;
     pool.comes_to_say("images -q large", &pool_id(lab, "large:1")?, SOON)?;
@@ -227,7 +236,7 @@ fn pool_id(lab: &Lab, name: &str) -> Result<String> {
 fn broken_source(lab: &Lab) -> Result<()> {
     let cut = Arc::new(AtomicBool::new(true));
     let armed = Arc::clone(&cut);
-    let watcher: integration::counter::Watcher = Arc::new(move |moment, asked: &str| {
+    let watcher: Watcher = Arc::new(move |moment, asked: &str| {
         let is_save = asked.starts_with("GET /images/") && asked.ends_with("/get");
         !(is_save && moment == Moment::Answered && armed.swap(false, Ordering::AcqRel))
     });
@@ -261,7 +270,7 @@ fn broken_source(lab: &Lab) -> Result<()> {
 }
 
 fn not_brought(lab: &Lab) -> Result<()> {
-    let watcher: integration::counter::Watcher =
+    let watcher: Watcher =
         Arc::new(|moment, asked: &str| !(asked.ends_with("/get") && moment == Moment::Answered));
     let (pool, _counters) = watched(lab, &watcher)?;
     make_large(lab.host(0), "large:1", 1 << 20)?;
@@ -283,4 +292,167 @@ fn not_brought(lab: &Lab) -> Result<()> {
     ensure!(pool.node_of("it")? == lab.host(0).name());
     pool.ok("rm it")?;
     pool.ok("rmi large:1").map(drop)
+}
+
+fn large_on(pool: &Pool, lab: &Lab, index: usize, name: &str) -> Result<()> {
+    make_large(lab.host(index), name, 1 << 20)?;
+    let id = lab.host(index).docker(&["images", "-q", name])?;
+    pool.comes_to_say(&format!("images -q {name}"), &id, SOON)
+}
+
+/// Pushes an image to the registry, from one host, which then has no image of that name.
+fn push(host: &Host, image: &str, name: &str) -> Result<()> {
+    host.docker(&["tag", image, name])?;
+    host.docker(&["push", name])?;
+    host.docker(&["rmi", name]).map(drop)
+}
+
+fn pulled_by_digest(lab: &Lab) -> Result<()> {
+    let registry = Registry::start(lab)?;
+    let all: Watcher = Arc::new(|_, _| true);
+    let (pool, counters) = watched(lab, &all)?;
+    let name = format!("{}/some/it:1", registry.address());
+    make_large(lab.host(0), "large:1", 1 << 20)?;
+    push(lab.host(0), "large:1", &name)?;
+    lab.host(0).docker(&["rmi", "large:1"])?;
+    lab.host(0).docker(&["pull", &name])?;
+    let id = lab.host(0).docker(&["images", "-q", &name])?;
+    pool.comes_to_say(&format!("images -q {name}"), &id, SOON)?;
+    counters.iter().for_each(|counter| drop(counter.take()));
+    pool.ok(&format!(
+        "create --name=it -e constraint:node=={} {name} true",
+        lab.host(1).name()
+    ))?;
+    let asked = counters[1].take();
+    let count = |wanted: &str| asked.iter().filter(|asked| *asked == wanted).count();
+    ensure!(count("POST /images/create") == 1, "{asked:?}");
+    ensure!(count("POST /images/load") == 0, "{asked:?}");
+    ensure!(lab.host(1).docker(&["images", "-q", &name])? == id);
+    // The registry is gone: the image comes from a node.
+    drop(registry);
+    pool.ok(&format!(
+        "create --name=that -e constraint:node=={} {name} true",
+        lab.host(2).name()
+    ))?;
+    let asked = counters[2].take();
+    let count = |wanted: &str| asked.iter().filter(|asked| *asked == wanted).count();
+    ensure!(count("POST /images/load") == 1, "{asked:?}");
+    ensure!(lab.host(2).docker(&["images", "-q", &name])? == id);
+    pool.ok("rm it that")?;
+    pool.ok(&format!("rmi {name}")).map(drop)
+}
+
+fn pulled_the_same(lab: &Lab) -> Result<()> {
+    let registry = Registry::start(lab)?;
+    let all: Watcher = Arc::new(|_, _| true);
+    let (pool, counters) = watched(lab, &all)?;
+    let name = format!("{}/some/it:1", registry.address());
+    // Two nodes have what the tag meant before.
+    push(lab.host(0), "busybox", &name)?;
+    pool.ok(&format!("pull {name}"))?;
+    make_large(lab.host(0), "large:1", 1 << 20)?;
+    push(lab.host(0), "large:1", &name)?;
+    let id = id_on(lab.host(0), "large:1")?;
+    counters.iter().for_each(|counter| drop(counter.take()));
+    let said = pool.ok(&format!("pull {name}"))?;
+    contains(&said, "Status: Downloaded newer image for")?;
+    contains(&said, "Digest: sha256:")?;
+    ensure!(said.matches("Pulling from").count() == 1, "{said}");
+    for (host, counter) in lab.hosts().iter().zip(&counters) {
+        ensure!(id_on(host, &name)? == id, "{} has another", host.name());
+        let asked = counter.take();
+        let pulls = asked.iter().filter(|asked| *asked == "POST /images/create");
+        ensure!(pulls.count() == 1, "{} was asked {asked:?}", host.name());
+    }
+    pool.says(&format!("image inspect -f {{{{.Id}}}} {name}"), &id)?;
+    pool.ok(&format!("rmi {name} large:1"))?;
+    // Nobody has it: the client pulls it, once on each node.
+    counters.iter().for_each(|counter| drop(counter.take()));
+    push(lab.host(0), "busybox", &name)?;
+    let run = pool.run(&format!("run --rm {name} echo hi"))?;
+    ensure!(run.stdout == "hi\n", "{run:?}");
+    for counter in &counters {
+        let asked = counter.take();
+        let pulls = asked.iter().filter(|asked| *asked == "POST /images/create");
+        ensure!(pulls.count() == 1, "{asked:?}");
+    }
+    pool.ok(&format!("rmi {name}")).map(drop)
+}
+
+fn pulled_to_one(lab: &Lab) -> Result<()> {
+    let registry = Registry::start(lab)?;
+    let pool = Pool::of(&lab.endpoints(), &["--pull-to=1"])?;
+    let name = format!("{}/some/it:1", registry.address());
+    push(lab.host(0), "busybox", &name)?;
+    pool.ok(&format!("pull {name}"))?;
+    let holders = || -> Result<usize> {
+        let mut count = 0;
+        for host in lab.hosts() {
+            count += usize::from(!id_on(host, &name)?.is_empty());
+        }
+        Ok(count)
+    };
+    ensure!(holders()? == 1, "{} nodes have it", holders()?);
+    says_everywhere(&pool, lab, &format!("{name} echo hi"), "hi")?;
+    ensure!(holders()? == 3, "{} nodes have it", holders()?);
+    pool.ok(&format!("rmi {name}"))?;
+    let folder = tempfile::tempdir()?;
+    let file = folder.path().join("it.tar");
+    pool.ok("tag busybox it:1")?;
+    pool.ok(&format!("save -o {} it:1", file.display()))?;
+    pool.ok("rmi it:1")?;
+    pool.ok(&format!("load -i {}", file.display()))?;
+    says_everywhere(&pool, lab, "it:1 echo hi", "hi")?;
+    pool.ok("rmi it:1").map(drop)
+}
+
+fn saved_together(lab: &Lab) -> Result<()> {
+    let pool = Pool::over(lab)?;
+    for index in 0..3 {
+        large_on(&pool, lab, index, &format!("large:{index}"))?;
+    }
+    let folder = tempfile::tempdir()?;
+    let file = folder.path().join("all.tar");
+    let names = "large:0 large:1 large:2";
+    pool.ok(&format!("save -o {} {names}", file.display()))?;
+    pool.ok(&format!("rmi {names}"))?;
+    pool.says("images -q large", "")?;
+    let said = pool.ok(&format!("load -i {}", file.display()))?;
+    for index in 0..3 {
+        contains(&said, &format!("Loaded image: large:{index}"))?;
+    }
+    pool.ok(&format!("rmi {names}")).map(drop)
+}
+
+fn pruned(lab: &Lab) -> Result<()> {
+    let pool = Pool::over(lab)?;
+    large_on(&pool, lab, 0, "large:1")?;
+    large_on(&pool, lab, 1, "unused:1")?;
+    pool.ok(&format!(
+        "create --name=it -e constraint:node=={} large:1 true",
+        lab.host(1).name()
+    ))?;
+    let mut names = Vec::new();
+    for host in lab.hosts() {
+        let name = format!("on{}", host.name());
+        pool.ok(&format!(
+            "create --name={name} -e constraint:node=={} busybox true",
+            host.name()
+        ))?;
+        names.push(name);
+    }
+    let said = pool.ok("image prune -af")?;
+    contains(&said, "untagged: unused:1")?;
+    ensure!(!said.contains("large:1"), "{said}");
+    pool.says("images --format {{.Tag}} large", "1")?;
+    pool.says("images -q unused", "")?;
+    // It is where it is used, and comes from there.
+    pool.ok(&format!(
+        "create --name=that -e constraint:node=={} large:1 true",
+        lab.host(0).name()
+    ))?;
+    pool.ok(&format!("rm it that {}", names.join(" ")))?;
+    pool.ok("rmi large:1")?;
+    // The image of all other cases.
+    pool.says("images --format {{.Repository}} busybox", "busybox")
 }

@@ -1,14 +1,15 @@
-//! `POST /images/create` and `/images/load`: a pull and a load bring an image to every node that is up.
+//! `POST /images/create` and `/images/load`: a pull and a load bring an image to the nodes that may need it.
 //!
 //! One task for each node works and reports; what they report is told as one stream. The nodes that are down are left
 //! out and named. An import is made on one node only, since two would have two ids.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use api_compat::error::{ApiError, JSON_CONTENT_TYPE};
 use api_compat::json_edit::quote;
-use api_compat::progress::Merger;
+use api_compat::progress::{self, Merger};
 use api_compat::route::Operation;
 use api_compat::version::ApiVersion;
 use bytes::{Bytes, BytesMut};
@@ -26,7 +27,12 @@ use super::super::forward::{forward, with_query};
 use super::super::reply::strip_hop_by_hop;
 use super::super::reply::{self, Outcome};
 use super::super::{Proxy, build, system};
-use crate::engine::{Body, BoxError, EngineReply, Error, Host, ListKind, empty};
+use super::pull::{self, Follow};
+use crate::clock;
+use crate::engine::{Body, BoxError, EngineReply, Error, Host, Images, ListKind, empty};
+use crate::manager::{Manager, moved, tag_name};
+use crate::model::{Availability, Caller, Platform, RequestId};
+use crate::scheduler::{self, Receiver};
 use crate::tasks::spawn_stream;
 
 /// Reports of all nodes that wait to be told.
@@ -44,26 +50,37 @@ const REFUSAL_MAX_BYTES: usize = 1 << 20;
 pub(super) async fn create(proxy: &Proxy, exchange: Exchange) -> Outcome {
     let query = exchange.query()?;
     let target = with_query(Operation::ImageCreate.target(&[]), exchange.raw_query());
-    let hosts = system::up(proxy);
     if query.text("fromImage").is_empty() {
-        let key = format!("{}:{}", query.text("repo"), query.text("tag"));
-        let host = build::choose(&hosts, &key).ok_or_else(|| system::nobody(proxy))?;
-        return on_one(proxy, host, &target, exchange).await;
+        let name = super::joined(query.text("repo"), query.text("tag"));
+        let host = build::choose(&system::up(proxy), &name).ok_or_else(|| system::nobody(proxy))?;
+        return on_one(proxy, host, &target, &name, exchange).await;
     }
+    let name = super::joined(query.text("fromImage"), query.text("tag"));
     if proxy.fleet.hosts().len() <= 1 {
-        let host = hosts
-            .first()
-            .cloned()
-            .ok_or_else(|| system::nobody(proxy))?;
-        return on_one(proxy, host, &target, exchange).await;
+        return on_one(proxy, only(proxy)?, &target, &name, exchange).await;
     }
-    let merger = Merger::pull(hosts.iter().map(|host| host.tag.name.to_string()));
     let order = Order {
         target,
         version: exchange.version,
         headers: headers(exchange.headers()),
+        follow: None,
     };
-    let bodies = hosts.iter().map(|_| (empty(), None)).collect();
+    let auth = exchange.headers().get(&pull::REGISTRY_AUTH).cloned();
+    let found = pull::in_registry(proxy, &query, exchange.version, auth).await;
+    let platforms = found.as_ref().map(|found| found.platforms.as_slice());
+    let hosts = receivers(proxy, &name, platforms.unwrap_or_default());
+    // The first node pulls what the client named, the others the digest that this means now: so all have the same.
+    let follow = found.and_then(|found| found.follow(&query));
+    let works = (0..hosts.len()).map(|index| match &follow {
+        Some((target, follow)) if index > 0 => Work::of(Order {
+            target: target.clone(),
+            follow: Some(follow.clone()),
+            ..order.clone()
+        }),
+        _ => Work::of(order.clone()),
+    });
+    let works = works.collect();
+    let merger = Merger::pull(hosts.iter().map(|host| host.tag.name.to_string()));
     let skipped = skipped(proxy, |name, why| {
         format!(
             "{{\"status\":{},\"id\":{}}}",
@@ -71,26 +88,26 @@ pub(super) async fn create(proxy: &Proxy, exchange: Exchange) -> Outcome {
             quote(name)
         )
     });
+    let learning = Learning::new(proxy, &hosts, &exchange, name);
     drop(exchange);
-    on_all(proxy, hosts, order, bodies, merger, skipped).await
+    on_all(proxy, hosts, works, merger, skipped, learning).await
 }
 
 /// Streams an archive to all nodes at once, as fast as the slowest one takes it.
 pub(super) async fn load(proxy: &Proxy, exchange: Exchange) -> Outcome {
     let target = with_query(Operation::ImageLoad.target(&[]), exchange.raw_query());
-    let hosts = system::up(proxy);
     if proxy.fleet.hosts().len() <= 1 {
-        let host = hosts
-            .first()
-            .cloned()
-            .ok_or_else(|| system::nobody(proxy))?;
-        return on_one(proxy, host, &target, exchange).await;
+        return on_one(proxy, only(proxy)?, &target, "", exchange).await;
     }
+    // What is in the archive is not known yet, and archives must not all go to the same nodes.
+    let name = RequestId::from_bytes(clock::random_bytes()).to_string();
+    let hosts = receivers(proxy, &name, &[]);
     let merger = Merger::load(hosts.iter().map(|host| host.tag.name.to_string()));
     let order = Order {
         target,
         version: exchange.version,
         headers: headers(exchange.headers()),
+        follow: None,
     };
     let skipped = skipped(proxy, |name, why| {
         format!(
@@ -98,27 +115,118 @@ pub(super) async fn load(proxy: &Proxy, exchange: Exchange) -> Outcome {
             quote(&format!("Skipped {name}: {why}\n"))
         )
     });
-    let mut bodies = Vec::with_capacity(hosts.len());
+    let mut works = Vec::with_capacity(hosts.len());
     let mut takers = Vec::with_capacity(hosts.len());
     for _ in &hosts {
         let (parts, receiver) = mpsc::channel(PARTS_WAITING);
         let (leave, left) = oneshot::channel();
-        bodies.push((streamed(receiver), Some(left)));
+        works.push(Work {
+            order: order.clone(),
+            body: streamed(receiver),
+            leave: Some(left),
+        });
         takers.push(Taker { parts, leave });
     }
+    let learning = Learning::new(proxy, &hosts, &exchange, String::new());
     let archive = exchange.request.into_body();
     spawn_stream(tracing::debug_span!("load"), share(archive, takers));
-    on_all(proxy, hosts, order, bodies, merger, skipped).await
+    on_all(proxy, hosts, works, merger, skipped, learning).await
+}
+
+/// The node of a pool of one.
+fn only(proxy: &Proxy) -> Result<Arc<Host>, ApiError> {
+    let up = system::up(proxy).into_iter().next();
+    up.ok_or_else(|| system::nobody(proxy))
+}
+
+/// The nodes that get an image, by name.
+fn receivers(proxy: &Proxy, name: &str, platforms: &[Platform]) -> Vec<Arc<Host>> {
+    let cluster = proxy.manager.cluster();
+    let mut hosts = system::up(proxy);
+    let all: Vec<_> = hosts
+        .iter()
+        .map(|host| {
+            let node = cluster.node(host.tag.id);
+            let facts = host.facts();
+            Receiver {
+                node: host.tag.id,
+                availability: node.map_or(Availability::Active, |node| node.availability),
+                platform: Some(Platform {
+                    os: facts.os.clone(),
+                    arch: facts.arch.clone(),
+                }),
+            }
+        })
+        .collect();
+    let chosen = scheduler::receivers(proxy.settings.pull_to, name, platforms, &all);
+    hosts.retain(|host| chosen.contains(&host.tag.id));
+    hosts
 }
 
 /// One node does it, and its stream is the answer.
-async fn on_one(proxy: &Proxy, host: Arc<Host>, target: &str, exchange: Exchange) -> Outcome {
+async fn on_one(
+    proxy: &Proxy,
+    host: Arc<Host>,
+    target: &str,
+    name: &str,
+    exchange: Exchange,
+) -> Outcome {
     let guard = proxy.open.enter();
+    let hosts = [Arc::clone(&host)];
+    let learning = Learning::new(proxy, &hosts, &exchange, name.to_owned());
     let reply = forward(&host, target, exchange).await?;
     if !reply.status().is_success() {
         return Ok(reply);
     }
-    Ok(reply.map(|body| super::reread_at_end(body, host, guard).boxed_unsync()))
+    let shown = async move {
+        host.reread(ListKind::Images).await;
+        learning.learn().await;
+    };
+    Ok(reply.map(|body| super::told_after(body, shown, guard).boxed_unsync()))
+}
+
+/// What has moved is learnt at the end: from that moment on it holds for the whole pool.
+struct Learning {
+    manager: Arc<Manager>,
+    caller: Caller,
+    /// The name that was asked for, if there was one.
+    name: String,
+    /// The nodes, each with its images as they were before.
+    before: Vec<(Arc<Host>, Arc<Images>)>,
+}
+
+impl Learning {
+    fn new(proxy: &Proxy, hosts: &[Arc<Host>], exchange: &Exchange, name: String) -> Self {
+        let before = hosts.iter().map(|host| (Arc::clone(host), host.images()));
+        Self {
+            manager: Arc::clone(&proxy.manager),
+            caller: exchange.peer.caller.clone(),
+            name,
+            before: before.collect(),
+        }
+    }
+
+    async fn learn(self) {
+        let mut tags = BTreeMap::new();
+        for (host, before) in self.before.iter().rev() {
+            let now = host.images();
+            // Where nodes differ the first one counts.
+            tags.extend(moved(before, &now));
+        }
+        // What was there already has not moved on the node, but the pool may have meant another image.
+        let named = self.before.iter().find_map(|(host, _)| {
+            let tag = tag_name(&self.name)?;
+            let id = host.images().named(&tag)?.id.clone();
+            Some((tag, id))
+        });
+        tags.extend(named);
+        for (tag, image) in tags {
+            let pointed = self.manager.point_tag(&tag, &image, &self.caller).await;
+            if let Err(error) = pointed {
+                tracing::warn!(tag, %error, "what a tag means now could not be committed");
+            }
+        }
+    }
 }
 
 fn headers(client: &HeaderMap) -> HeaderMap {
@@ -207,12 +315,13 @@ fn streamed(parts: mpsc::Receiver<Result<Bytes, BoxError>>) -> Body {
     StreamBody::new(frames).boxed_unsync()
 }
 
-/// The request that every node gets.
+/// The request that a node gets.
 #[derive(Clone)]
 struct Order {
     target: String,
     version: ApiVersion,
     headers: HeaderMap,
+    follow: Option<Follow>,
 }
 
 /// What one node's task reports. The number is the node's.
@@ -227,29 +336,44 @@ enum Report {
     Refused(usize, Result<EngineReply, Error>),
 }
 
-type Work = (Body, Option<oneshot::Receiver<String>>);
+/// What a node is to do.
+struct Work {
+    order: Order,
+    body: Body,
+    leave: Option<oneshot::Receiver<String>>,
+}
+
+impl Work {
+    fn of(order: Order) -> Self {
+        Self {
+            order,
+            body: empty(),
+            leave: None,
+        }
+    }
+}
 
 /// Has all nodes do it. If none begins, that is the answer; else what they report follows.
 async fn on_all(
     proxy: &Proxy,
     hosts: Vec<Arc<Host>>,
-    order: Order,
     works: Vec<Work>,
     mut merger: Merger,
     skipped: Vec<String>,
+    learning: Learning,
 ) -> Outcome {
     if hosts.is_empty() {
         return Err(system::nobody(proxy));
     }
     let (reports, mut reported) = mpsc::channel(REPORTS_WAITING);
-    for (node, (host, (body, leave))) in hosts.iter().zip(works).enumerate() {
+    for (node, (host, work)) in hosts.iter().zip(works).enumerate() {
         let worker = Worker {
             node,
             host: Arc::clone(host),
             reports: reports.clone(),
         };
         let span = tracing::debug_span!("bring", node = %host.tag.name);
-        spawn_stream(span, worker.run(order.clone(), body, leave));
+        spawn_stream(span, worker.run(work));
     }
     drop(reports);
     let mut refused = Vec::new();
@@ -274,10 +398,12 @@ async fn on_all(
         first.extend(merger.ended(node, Err(words(answer))));
     }
     let guard = proxy.open.enter();
-    let told = stream::unfold(Some((reported, merger, first, guard)), |state| async move {
-        let (mut reported, mut merger, first, guard) = state?;
+    let all = Some((reported, merger, first, learning, guard));
+    let told = stream::unfold(all, |state| async move {
+        let (mut reported, mut merger, first, learning, guard) = state?;
         if !first.is_empty() {
-            return Some((data(&first), Some((reported, merger, Vec::new(), guard))));
+            let rest = (reported, merger, Vec::new(), learning, guard);
+            return Some((data(&first), Some(rest)));
         }
         while let Some(report) = reported.recv().await {
             let lines = match report {
@@ -287,9 +413,11 @@ async fn on_all(
                 Report::Refused(node, answer) => merger.ended(node, Err(words(answer))),
             };
             if !lines.is_empty() {
-                return Some((data(&lines), Some((reported, merger, Vec::new(), guard))));
+                let rest = (reported, merger, Vec::new(), learning, guard);
+                return Some((data(&lines), Some(rest)));
             }
         }
+        learning.learn().await;
         let (last, error) = merger.finish();
         let mut bytes = joined(&last);
         if let Some(error) = error {
@@ -331,7 +459,8 @@ struct Worker {
 
 impl Worker {
     /// Ends at once when the client leaves: nobody takes reports any more, and the engine stops what it does.
-    async fn run(self, order: Order, body: Body, leave: Option<oneshot::Receiver<String>>) {
+    async fn run(self, work: Work) {
+        let Work { order, body, leave } = work;
         let left_behind = async {
             match leave {
                 Some(leave) => match leave.await {
@@ -374,18 +503,27 @@ impl Worker {
             );
         }
         let _ = self.reports.send(Report::Began).await;
-        let outcome = tokio::select! {
+        let follow = order.follow;
+        let mut outcome = tokio::select! {
             biased;
-            outcome = self.pass_lines(body) => outcome,
+            outcome = self.pass_lines(body, follow.is_some()) => outcome,
             lost = self.host.lost() => Err(lost.to_string()),
         };
+        if let Some(follow) = follow.filter(|_| outcome.is_ok()) {
+            outcome = follow.tag_on(&self.host).await;
+        }
         if outcome.is_ok() {
             self.host.reread(ListKind::Images).await;
         }
         Report::Ended(self.node, outcome)
     }
 
-    async fn pass_lines(&self, mut body: hyper::body::Incoming) -> Result<(), String> {
+    /// Of a node that follows another, only what is said of layers and errors is told: the first one names the image.
+    async fn pass_lines(
+        &self,
+        mut body: hyper::body::Incoming,
+        follows: bool,
+    ) -> Result<(), String> {
         let mut kept = BytesMut::new();
         while let Some(frame) = body.frame().await {
             let frame = frame.map_err(|error| format!("the engine's answer broke off: {error}"))?;
@@ -395,6 +533,9 @@ impl Worker {
             kept.extend_from_slice(&part);
             while let Some(end) = kept.iter().position(|byte| *byte == b'\n') {
                 let line = kept.split_to(end + 1).freeze();
+                if follows && !progress::is_of_a_layer_or_an_error(&line) {
+                    continue;
+                }
                 // The client has left: the whole task ends.
                 let _ = self.reports.send(Report::Line(self.node, line)).await;
             }

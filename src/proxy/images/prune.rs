@@ -1,4 +1,7 @@
 //! `POST /images/prune`: every engine prunes its own; the answers are added up.
+//!
+//! An engine keeps what its own containers use. What a container of another node uses is kept there, from where it comes
+//! back when it is needed: it is not told as removed.
 
 use api_compat::filters::{self, Filters};
 use serde::{Deserialize, Serialize};
@@ -7,7 +10,7 @@ use super::super::exchange::Exchange;
 use super::super::reply::{Outcome, ok_json};
 use super::super::short_lists::{PRUNE_PATIENCE, prune as prune_call, read};
 use super::super::{Proxy, fan_out};
-use super::remove::Record;
+use super::remove::{Record, forget};
 
 #[derive(Default, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
@@ -21,6 +24,7 @@ struct Pruned {
 /// Removes images that are not used, on every node that the filters name.
 pub(super) async fn prune(proxy: &Proxy, exchange: Exchange) -> Outcome {
     let query = exchange.query()?;
+    let caller = exchange.peer.caller.clone();
     let wanted = Filters::parse(query.text("filters"))?;
     wanted.validate(filters::IMAGE_PRUNE)?;
     let (hosts, call) = prune_call(proxy, "/images/prune", &query, &wanted, exchange.version);
@@ -39,6 +43,11 @@ pub(super) async fn prune(proxy: &Proxy, exchange: Exchange) -> Outcome {
             }
         }
         total.space_reclaimed += pruned.space_reclaimed;
+    }
+    if let Some(records) = &mut total.images_deleted {
+        let all = proxy.fleet.by_name();
+        records.retain(|record| !record.is_left(&all));
+        forget(proxy, records, &caller).await?;
     }
     let mut reply = ok_json(&total)?;
     missing.mark(&mut reply);

@@ -6,16 +6,18 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use api_compat::error::ApiError;
 use api_compat::route::Operation;
 use serde::{Deserialize, Serialize};
 
 use super::super::exchange::Exchange;
 use super::super::fan_out::{self, Parts};
 use super::super::forward::with_query;
-use super::super::reply::{Outcome, ok_json};
+use super::super::reply::{Outcome, from_manager, ok_json};
 use super::super::short_lists::read;
 use super::super::{Proxy, system};
 use crate::engine::{EngineCall, Host};
+use crate::model::Caller;
 
 /// Removing large images takes engines a while.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -27,6 +29,18 @@ pub(super) struct Record {
     untagged: Option<String>,
     #[serde(rename = "Deleted", default, skip_serializing_if = "Option::is_none")]
     deleted: Option<String>,
+}
+
+impl Record {
+    /// Whether what was removed from one node is still on another that is up.
+    pub(super) fn is_left(&self, hosts: &[Arc<Host>]) -> bool {
+        let names = || self.untagged.iter().chain(&self.deleted);
+        let mut up = hosts.iter().filter(|host| host.is_up());
+        up.any(|host| {
+            let images = host.images();
+            names().any(|name| images.named(name).is_some())
+        })
+    }
 }
 
 /// Removes an image, or a name of it.
@@ -48,6 +62,7 @@ pub(super) async fn remove(proxy: &Proxy, exchange: Exchange) -> Outcome {
         exchange.raw_query(),
     );
     let call = EngineCall::delete(target).at(exchange.version);
+    let caller = exchange.peer.caller.clone();
     drop(exchange);
     let (using, rest): (Vec<_>, Vec<_>) = targets
         .into_iter()
@@ -63,7 +78,7 @@ pub(super) async fn remove(proxy: &Proxy, exchange: Exchange) -> Outcome {
         });
         parts.extend(answered.0);
         if refused && parts.len() == 1 {
-            return finish(Parts(parts)).await;
+            return finish(proxy, Parts(parts), &caller).await;
         }
         if refused {
             break;
@@ -73,7 +88,7 @@ pub(super) async fn remove(proxy: &Proxy, exchange: Exchange) -> Outcome {
         let hosts = rest.into_iter().map(|(host, _)| host).collect();
         parts.extend(fan_out::ask(hosts, &call, PATIENCE).await.0);
     }
-    finish(Parts(parts)).await
+    finish(proxy, Parts(parts), &caller).await
 }
 
 /// The nodes on which a name means anything, and what: it is removed there even if it means different images.
@@ -85,8 +100,19 @@ fn known_on(hosts: Vec<Arc<Host>>, reference: &str) -> Vec<(Arc<Host>, String)> 
     hosts.into_iter().filter_map(known).collect()
 }
 
+/// What tags meant that are gone is forgotten.
+pub(super) async fn forget(
+    proxy: &Proxy,
+    records: &[Record],
+    caller: &Caller,
+) -> Result<(), ApiError> {
+    let tags = records.iter().filter_map(|record| record.untagged.clone());
+    let dropped = proxy.manager.drop_tags(tags.collect(), caller).await;
+    dropped.map_err(from_manager)
+}
+
 /// All that was done, each thing once.
-async fn finish(parts: Parts) -> Outcome {
+async fn finish(proxy: &Proxy, parts: Parts, caller: &Caller) -> Outcome {
     let hosts: Vec<_> = parts.0.iter().map(|part| Arc::clone(&part.host)).collect();
     super::reread_all(&hosts).await;
     let (answers, missing) = parts.merge()?;
@@ -98,6 +124,7 @@ async fn finish(parts: Parts) -> Outcome {
             }
         }
     }
+    forget(proxy, &records, caller).await?;
     let mut reply = ok_json(&records)?;
     missing.mark(&mut reply);
     Ok(reply)

@@ -1,14 +1,20 @@
-//! `GET /images/get`: several images in one archive, which only a node that has them all can write.
+//! `GET /images/get`: several images in one archive, which only a node that has them all can write. If none has, they are
+//! brought together on the one that has most.
 
-use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use api_compat::error::ApiError;
+use api_compat::query::Query;
+use api_compat::route::Operation;
 
 use super::super::Proxy;
 use super::super::exchange::Exchange;
 use super::super::forward::{forward, with_query};
-use super::super::reply::Outcome;
+use super::super::reply::{Outcome, from_manager};
 use super::super::system;
+use crate::engine::Host;
+use crate::manager::Image;
+use crate::model::Caller;
 
 /// Saves the images named in the query from a node that has each as the pool means it.
 pub(super) async fn save_many(proxy: &Proxy, exchange: Exchange) -> Outcome {
@@ -33,30 +39,43 @@ pub(super) async fn save_many(proxy: &Proxy, exchange: Exchange) -> Outcome {
         return system::any_node(proxy, exchange).await;
     };
     let target = with_query(exchange.route.operation.target(&[]), exchange.raw_query());
-    let has_all = |host: &&std::sync::Arc<crate::engine::Host>| {
-        let images = host.images();
-        found
-            .iter()
-            .all(|(name, image)| images.find(name).is_some_and(|own| own.id == image.id))
+    let has_all = |host: &&Arc<Host>| {
+        let mut all = found.iter();
+        all.all(|(name, image)| image.is_meant_on(host, name))
     };
     if let Some(host) = first.holders.iter().find(has_all) {
-        let host = std::sync::Arc::clone(host);
+        let host = Arc::clone(host);
         return forward(&host, &target, exchange).await;
     }
-    let places: BTreeSet<String> = found
-        .iter()
-        .map(|(name, image)| {
-            let nodes: Vec<_> = image
-                .holders
-                .iter()
-                .map(|host| host.tag.name.as_str())
-                .collect();
-            format!("{name} is on {}", nodes.join(" and "))
-        })
-        .collect();
-    let places: Vec<_> = places.into_iter().collect();
-    Err(ApiError::conflict(format!(
-        "no node has all of these images: {}; pull them, which brings them to all nodes, or save them one by one",
-        places.join(", ")
-    )))
+    let caller = exchange.peer.caller.clone();
+    let (host, query) = gather(proxy, &found, query.clone(), &caller).await?;
+    let target = with_query(Operation::ImageSaveMany.target(&[]), &query.encode());
+    forward(&host, &target, exchange).await
+}
+
+/// Brings all of the images to the node that has most of them. Returns what it knows them by.
+async fn gather(
+    proxy: &Proxy,
+    found: &[(&String, Image)],
+    mut query: Query,
+    caller: &Caller,
+) -> Result<(Arc<Host>, Query), ApiError> {
+    let has = |host: &Host, (name, image): &(&String, Image)| image.is_meant_on(host, name);
+    let count = |host: &Arc<Host>| found.iter().filter(|one| has(host, one)).count();
+    let holders = found.iter().flat_map(|(_, image)| &image.holders);
+    let host = holders.max_by_key(|host| count(host)).cloned();
+    let host = host.ok_or_else(|| system::nobody(proxy))?;
+    let mut names = Vec::new();
+    for (name, image) in found {
+        let known_as = if has(&host, &(*name, image.clone())) {
+            None
+        } else {
+            let brought = proxy.manager.have_image(name, &host, caller).await;
+            brought.map_err(from_manager)?
+        };
+        names.push(known_as.unwrap_or_else(|| (*name).clone()));
+    }
+    query.remove("names");
+    names.iter().for_each(|name| query.add("names", name));
+    Ok((host, query))
 }
