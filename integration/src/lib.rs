@@ -8,6 +8,7 @@
 //! * [`counter`]: counts the requests that reach an engine
 //! * [`fake_engine`]: fleets of engines that only pretend, for sizes no machine has
 //! * [`mod@bench`]: tables with bounds, and managers over such fleets
+//! * [`mod@images`]: images made for a test
 //! * [`registry`]: a real registry beside a lab
 //! * [`http`]: the few requests tests send without a client library
 //! * [`wire`]: HTTP as bytes, for what no client library would send
@@ -29,6 +30,7 @@ pub mod fake_engine;
 pub mod flotilla;
 pub mod harness;
 pub mod http;
+pub mod images;
 pub mod install;
 pub mod lab;
 pub mod pool;

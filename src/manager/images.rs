@@ -39,7 +39,8 @@ pub struct Image {
     pub ids: Vec<String>,
     /// The tag that the reference is, if it is one: `busybox:latest`.
     pub tag: Option<String>,
-    /// The nodes that are up and have it; those where the reference means it come first. Never empty.
+    /// The nodes that are up and have it; those that have it under the shown id and where the reference means it come
+    /// first. Never empty.
     pub holders: Vec<Arc<Host>>,
     /// When it was built, in seconds since 1970.
     pub created: i64,
@@ -118,7 +119,10 @@ impl Manager {
             created,
         };
         // A stable sort: among equals those in better health stay first.
-        holders.sort_by_key(|host| !image.is_meant_on(host, reference));
+        holders.sort_by_cached_key(|host| {
+            let shown = host.images().with_id(&image.id).is_some();
+            (!shown, !image.is_meant_on(host, reference))
+        });
         Some(Image { holders, ..image })
     }
 

@@ -2,16 +2,19 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc;
 
 use anyhow::{Context, Result, ensure};
 use integration::counter::{Counter, Moment, Watcher};
 use integration::harness::{Case, case};
+use integration::images;
 use integration::lab::{Host, Lab};
 use integration::pool::Pool;
 use integration::registry::Registry;
 
-use crate::{SOON, contains, noise};
+use crate::{SOON, contains};
 
 pub(crate) fn cases() -> Vec<Case> {
     vec![
@@ -22,6 +25,11 @@ pub(crate) fn cases() -> Vec<Case> {
         case("many_creates_bring_an_image_once", once),
         case("a_source_that_breaks_off_is_replaced", broken_source),
         case("an_image_that_cannot_be_brought_says_why", not_brought),
+        case("a_source_that_is_killed_is_replaced", killed_source),
+        case(
+            "a_manager_killed_while_it_brings_leaves_nothing",
+            manager_killed,
+        ),
         case("what_a_registry_has_is_pulled_by_digest", pulled_by_digest),
         case("a_pull_gives_all_nodes_the_same", pulled_the_same),
         case("an_image_of_few_nodes_runs_on_all", pulled_to_one),
@@ -156,38 +164,6 @@ fn drifted(lab: &Lab) -> Result<()> {
     pool.ok("image prune -f").map(drop)
 }
 
-/// An image with so many bytes that are like no others, on this host only.
-fn make_large(host: &Host, name: &str, bytes: usize) -> Result<()> {
-    let folder = tempfile::tempdir()?;
-    let file = folder.path().join("it.tar");
-    let mut archive = tar_with(&noise(bytes));
-    archive.extend([0; 1024]);
-    std::fs::write(&file, archive)?;
-    host.docker(&["import", &file.display().to_string(), name])
-        .map(drop)
-}
-
-/// The first block of a tar archive with one file, and the file.
-fn tar_with(content: &[u8]) -> Vec<u8> {
-    let mut head = [0u8; 512];
-    head[..4].copy_from_slice(b"file");
-    head[100..107].copy_from_slice(b"0000644");
-    head[108..115].copy_from_slice(b"0000000");
-    head[116..123].copy_from_slice(b"0000000");
-    head[124..135].copy_from_slice(format!("{:011o}", content.len()).as_bytes());
-    head[136..147].copy_from_slice(b"00000000000");
-    head[148..156].copy_from_slice(b"        ");
-    head[156] = b'0';
-    head[257..263].copy_from_slice(b"ustar\0");
-    head[263..265].copy_from_slice(b"00");
-    let sum: u32 = head.iter().map(|byte| u32::from(*byte)).sum();
-    head[148..155].copy_from_slice(format!("{sum:06o}\0").as_bytes());
-    let mut all = head.to_vec();
-    all.extend_from_slice(content);
-    all.resize(all.len().next_multiple_of(512), 0);
-    all
-}
-
 /// A pool behind counters, which tell what each engine was asked.
 fn watched(lab: &Lab, watcher: &Watcher) -> Result<(Pool, Vec<Counter>)> {
     let counters = lab
@@ -202,7 +178,7 @@ fn watched(lab: &Lab, watcher: &Watcher) -> Result<(Pool, Vec<Counter>)> {
 fn once(lab: &Lab) -> Result<()> {
     let all: Watcher = Arc::new(|_, _| true);
     let (pool, counters) = watched(lab, &all)?;
-    make_large(lab.host(0), "large:1", 20 << 20)?;
+    images::make(lab.host(0), "large:1", 20 << 20)?;
     pool.comes_to_say("images -q large", &pool_id(lab, "large:1")?, SOON)?;
     counters.iter().for_each(|counter| drop(counter.take()));
     let line = format!(
@@ -241,7 +217,7 @@ fn broken_source(lab: &Lab) -> Result<()> {
         !(is_save && moment == Moment::Answered && armed.swap(false, Ordering::AcqRel))
     });
     let (pool, counters) = watched(lab, &watcher)?;
-    make_large(lab.host(0), "large:1", 20 << 20)?;
+    images::make(lab.host(0), "large:1", 20 << 20)?;
     let id = pool_id(lab, "large:1")?;
     pool.comes_to_say("images -q large", &id, SOON)?;
     // The second holder.
@@ -273,7 +249,7 @@ fn not_brought(lab: &Lab) -> Result<()> {
     let watcher: Watcher =
         Arc::new(|moment, asked: &str| !(asked.ends_with("/get") && moment == Moment::Answered));
     let (pool, _counters) = watched(lab, &watcher)?;
-    make_large(lab.host(0), "large:1", 1 << 20)?;
+    images::make(lab.host(0), "large:1", 1 << 20)?;
     let id = pool_id(lab, "large:1")?;
     pool.comes_to_say("images -q large", &id, SOON)?;
     let node = lab.host(1).name();
@@ -295,7 +271,7 @@ fn not_brought(lab: &Lab) -> Result<()> {
 }
 
 fn large_on(pool: &Pool, lab: &Lab, index: usize, name: &str) -> Result<()> {
-    make_large(lab.host(index), name, 1 << 20)?;
+    images::make(lab.host(index), name, 1 << 20)?;
     let id = lab.host(index).docker(&["images", "-q", name])?;
     pool.comes_to_say(&format!("images -q {name}"), &id, SOON)
 }
@@ -312,7 +288,7 @@ fn pulled_by_digest(lab: &Lab) -> Result<()> {
     let all: Watcher = Arc::new(|_, _| true);
     let (pool, counters) = watched(lab, &all)?;
     let name = format!("{}/some/it:1", registry.address());
-    make_large(lab.host(0), "large:1", 1 << 20)?;
+    images::make(lab.host(0), "large:1", 1 << 20)?;
     push(lab.host(0), "large:1", &name)?;
     lab.host(0).docker(&["rmi", "large:1"])?;
     lab.host(0).docker(&["pull", &name])?;
@@ -350,7 +326,7 @@ fn pulled_the_same(lab: &Lab) -> Result<()> {
     // Two nodes have what the tag meant before.
     push(lab.host(0), "busybox", &name)?;
     pool.ok(&format!("pull {name}"))?;
-    make_large(lab.host(0), "large:1", 1 << 20)?;
+    images::make(lab.host(0), "large:1", 1 << 20)?;
     push(lab.host(0), "large:1", &name)?;
     let id = id_on(lab.host(0), "large:1")?;
     counters.iter().for_each(|counter| drop(counter.take()));
@@ -455,4 +431,93 @@ fn pruned(lab: &Lab) -> Result<()> {
     pool.ok("rmi large:1")?;
     // The image of all other cases.
     pool.says("images --format {{.Repository}} busybox", "busybox")
+}
+
+/// A watcher that stops the first save of an image before anything of it comes through: it tells so, and goes on when it
+/// is told to.
+fn stopping() -> (Watcher, mpsc::Receiver<()>, mpsc::Sender<()>) {
+    let (told, stopped) = mpsc::channel();
+    let (go_on, wait) = mpsc::channel();
+    let once = Mutex::new(Some((told, wait)));
+    let watcher: Watcher = Arc::new(move |moment, asked: &str| {
+        let is_save = asked.starts_with("GET /images/") && asked.ends_with("/get");
+        if is_save && moment == Moment::Answered {
+            let taken = once.lock().expect("no panic").take();
+            if let Some((told, wait)) = taken {
+                // A test that has ended no longer needs to know.
+                let _ = told.send(());
+                let _ = wait.recv_timeout(SOON);
+            }
+        }
+        true
+    });
+    (watcher, stopped, go_on)
+}
+
+fn killed_source(lab: &Lab) -> Result<()> {
+    let (watcher, stopped, go_on) = stopping();
+    let (pool, counters) = watched(lab, &watcher)?;
+    images::make(lab.host(0), "large:1", 20 << 20)?;
+    let folder = tempfile::tempdir()?;
+    let file = folder.path().join("it.tar").display().to_string();
+    lab.host(0).docker(&["save", "-o", &file, "large:1"])?;
+    lab.host(1).docker(&["load", "-i", &file])?;
+    let id = id_on(lab.host(0), "large:1")?;
+    for host in &lab.hosts()[..2] {
+        let line = format!("images -q --no-trunc --filter node={} large", host.name());
+        pool.comes_to_say(&line, &id, SOON)?;
+    }
+    let line = format!(
+        "create --name=it -e constraint:node=={} large:1 true",
+        lab.host(2).name()
+    );
+    std::thread::scope(|scope| {
+        let create = scope.spawn(|| pool.ok(&line));
+        stopped.recv_timeout(SOON).context("nothing was sent")?;
+        let sends = |counter: &&Counter| counter.take().iter().any(|asked| asked.ends_with("/get"));
+        let mut sources = lab.hosts().iter().zip(&counters);
+        let source = sources.find(|(_, counter)| sends(counter));
+        source.context("nobody sends")?.0.kill_engine()?;
+        let _ = go_on.send(());
+        create.join().expect("no panic").map(drop)
+    })?;
+    ensure!(pool.node_of("it")? == lab.host(2).name());
+    ensure!(id_on(lab.host(2), "large:1")? == id);
+    lab.hosts().iter().try_for_each(Host::recover)?;
+    pool.wait_until_ready(3)?;
+    pool.ok("rm it")?;
+    pool.ok("rmi large:1").map(drop)
+}
+
+fn manager_killed(lab: &Lab) -> Result<()> {
+    let (watcher, stopped, go_on) = stopping();
+    let (mut pool, _counters) = watched(lab, &watcher)?;
+    images::make(lab.host(0), "large:1", 20 << 20)?;
+    let id = id_on(lab.host(0), "large:1")?;
+    pool.comes_to_say("images -q --no-trunc large", &id, SOON)?;
+    let node = lab.host(1).name().to_owned();
+    let line = format!("create --name=it -e constraint:node=={node} large:1 true");
+    let docker = integration::client::Docker::new(&pool.manager.tcp())?;
+    std::thread::scope(|scope| {
+        let words = integration::pool::words(&line);
+        let create = scope.spawn(move || {
+            let words: Vec<&str> = words.iter().map(String::as_str).collect();
+            docker.run(&words)
+        });
+        stopped.recv_timeout(SOON).context("nothing was sent")?;
+        pool.manager.kill()?;
+        let _ = go_on.send(());
+        let output = create.join().expect("no panic")?;
+        ensure!(output.code != 0, "{output:?}");
+        Ok(())
+    })?;
+    pool.manager.start_again()?;
+    pool.wait_until_ready(3)?;
+    ensure!(id_on(lab.host(1), "large:1")?.is_empty(), "it came in part");
+    // The name is free, and nothing is in the way of the same again.
+    pool.ok(&line)?;
+    ensure!(pool.node_of("it")? == node);
+    ensure!(id_on(lab.host(1), "large:1")? == id);
+    pool.ok("rm it")?;
+    pool.ok("rmi large:1").map(drop)
 }

@@ -24,6 +24,7 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use integration::harness;
+use integration::images::noise;
 use integration::lab::Spec;
 
 /// What needs no time at all may take so long on a busy machine.
@@ -51,16 +52,4 @@ fn main() -> ExitCode {
 fn contains(text: &str, wanted: &str) -> Result<()> {
     ensure!(text.contains(wanted), "{text:?} lacks {wanted:?}");
     Ok(())
-}
-
-/// So many printable bytes of which no part is like another.
-fn noise(count: usize) -> Vec<u8> {
-    let mut state = 0x2545_F491_4F6C_DD1D_u64;
-    let next = || {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        b' ' + u8::try_from(state % 90).unwrap_or_default()
-    };
-    std::iter::repeat_with(next).take(count).collect()
 }

@@ -174,6 +174,10 @@ async fn inspect(proxy: &Proxy, exchange: Exchange) -> Outcome {
         .collect();
     nodes.sort_unstable();
     edit.set(&["Nodes"], &format!("[{}]", nodes.join(",")));
+    // Another kind of image store has it under another id.
+    if found.id_on(&host).is_some_and(|id| id != found.id) {
+        edit.set(&["Id"], &quote(&found.id));
+    }
     let body = edit.finish();
     let mut reply = reply::passed_on(answer);
     reply
