@@ -1,10 +1,5 @@
 //! A pool whose engines keep images in different kinds of stores, which give one image different ids.
 
-#![expect(
-    clippy::disallowed_methods,
-    reason = "the lab runs real processes in real time"
-)]
-
 use std::process::ExitCode;
 use std::time::Duration;
 

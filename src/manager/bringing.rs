@@ -23,7 +23,8 @@ use http::{HeaderValue, Method, Request, StatusCode};
 use http_body::Frame;
 use http_body_util::{BodyExt as _, Limited, StreamBody};
 use hyper::body::Incoming;
-use tokio::sync::{Semaphore, watch};
+use raft_store::watch;
+use tokio::sync::Semaphore;
 
 use super::images::Image;
 use super::{Error, Manager};
@@ -104,7 +105,8 @@ impl Manager {
             match flights.under_way.get(&key) {
                 Some(flight) => flight.clone(),
                 None => {
-                    let (told, flight) = watch::channel(None);
+                    let told = watch::Sender::new(None);
+                    let flight = told.subscribe();
                     flights.under_way.insert(key.clone(), flight.clone());
                     let manager = Arc::clone(self);
                     let (image, host) = (image.clone(), Arc::clone(host));
@@ -333,6 +335,7 @@ fn archive(body: Incoming, source: Arc<Host>, broken: Arc<OnceLock<String>>) -> 
     let parts = stream::try_unfold((body, source, broken), |(mut body, source, broken)| async {
         let part = loop {
             let frame = tokio::select! {
+                biased;
                 frame = tokio::time::timeout(SAVE_STALLS, body.frame()) => match frame {
                     Ok(None) => break None,
                     Ok(Some(Ok(frame))) => Ok(frame),
@@ -371,6 +374,7 @@ async fn finished(
     let mut kept = BytesMut::new();
     loop {
         let frame = tokio::select! {
+            biased;
             frame = tokio::time::timeout(patience, body.frame()) => {
                 frame.map_err(|_| host.no_answer(patience).to_string())?
             }

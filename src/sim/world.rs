@@ -25,6 +25,7 @@ use crate::engine::{Dial, Dials, Endpoint, Fleet};
 use crate::manager::{self, Manager, Member};
 use crate::model::{ClusterId, ManagerId};
 use crate::proxy::{self, Proxy};
+use crate::scheduler::PullTo;
 use crate::seal::{KEY_BYTES, Seal};
 use crate::state::{Cause, Cluster};
 use crate::tasks::{Process, Tasks};
@@ -289,6 +290,7 @@ impl World {
             max_body: 16 << 20,
             cluster_name: "simulated".to_owned(),
             advertise: None,
+            pull_to: PullTo::default(),
         };
         let proxy = Arc::new(Proxy::new(Arc::clone(&manager), fleet, settings));
         let life = Arc::clone(life);
