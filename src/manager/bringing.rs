@@ -174,14 +174,15 @@ impl Manager {
                         host.tag.name
                     ),
                 },
-                Err(why) => why,
+                Err(Failure::Source(why)) => why,
+                // Another source would not help.
+                Err(Failure::Target(why)) => {
+                    reasons.push(why);
+                    break;
+                }
             };
             tracing::warn!(%from, why, "an image could not be brought");
             reasons.push(format!("from {from}: {why}"));
-            if let Err(error) = host.ready() {
-                reasons.push(error.to_string());
-                break;
-            }
         }
         Err(reasons.join("; ").into())
     }
@@ -278,24 +279,32 @@ fn millis(since: Instant) -> u64 {
     u64::try_from(passed).unwrap_or(u64::MAX)
 }
 
-/// Streams an image from one engine to another.
-async fn transfer(image: &Image, source: &Arc<Host>, host: &Arc<Host>) -> Result<(), String> {
-    let whole = stream_image(image, source, host);
-    tokio::time::timeout(LONGEST, whole)
-        .await
-        .unwrap_or_else(|_| Err(format!("it took longer than {}h", LONGEST.as_secs() / 3600)))
+/// Whose fault it is that an image did not come, and why.
+enum Failure {
+    Source(String),
+    Target(String),
 }
 
-async fn stream_image(image: &Image, source: &Arc<Host>, host: &Arc<Host>) -> Result<(), String> {
-    let name = name_on(image, source, host).ok_or("it has the image no more")?;
+/// Streams an image from one engine to another.
+async fn transfer(image: &Image, source: &Arc<Host>, host: &Arc<Host>) -> Result<(), Failure> {
+    let whole = stream_image(image, source, host);
+    let late = || format!("it took longer than {}h", LONGEST.as_secs() / 3600);
+    tokio::time::timeout(LONGEST, whole)
+        .await
+        .unwrap_or_else(|_| Err(Failure::Target(late())))
+}
+
+async fn stream_image(image: &Image, source: &Arc<Host>, host: &Arc<Host>) -> Result<(), Failure> {
+    let gone = || Failure::Source("it has the image no more".to_owned());
+    let name = name_on(image, source, host).ok_or_else(gone)?;
     let target = Operation::ImageSave.target(&[&name]);
     let saved = source.send(ApiVersion::MAX, &target, Request::new(empty()));
     let saved = tokio::time::timeout(SAVE_BEGINS, saved)
         .await
         .unwrap_or_else(|_| Err(source.no_answer(SAVE_BEGINS)))
-        .map_err(|error| error.to_string())?;
+        .map_err(|error| Failure::Source(error.to_string()))?;
     if !saved.status().is_success() {
-        return Err(refusal(saved).await);
+        return Err(Failure::Source(refusal(saved).await));
     }
     let broken = Arc::new(OnceLock::new());
     let mut request = Request::new(archive(
@@ -314,8 +323,8 @@ async fn stream_image(image: &Image, source: &Arc<Host>, host: &Arc<Host>) -> Re
     };
     // Where the source broke off, the other engine only says that something was missing.
     match broken.get() {
-        Some(why) => Err(why.clone()),
-        None => outcome,
+        Some(why) => Err(Failure::Source(why.clone())),
+        None => outcome.map_err(Failure::Target),
     }
 }
 

@@ -17,7 +17,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use api_compat::image_ref::ImageRef;
+use api_compat::image_ref::{ImageRef, Named};
 use api_compat::query::Query;
 use api_compat::route::Operation;
 
@@ -90,8 +90,11 @@ impl Manager {
             })
             .collect();
         let cluster = self.cluster();
+        // With one engine its own word counts.
+        let is_pool = self.fleet.only().is_none();
         let pointed = tag
             .as_ref()
+            .filter(|_| is_pool)
             .and_then(|tag| cluster.tag(Realm::DEFAULT, tag))
             .map(Arc::as_ref);
         let is_held = |id: &str| {
@@ -263,7 +266,9 @@ impl Manager {
 /// The tag that a reference is, as clients see it: `busybox` is `busybox:latest`. None for a digest, or for what can only
 /// be an id.
 pub fn tag_name(reference: &str) -> Option<String> {
-    let name = ImageRef::parse(reference).ok()?;
+    let Ok(Named::Reference(name)) = Named::parse(reference) else {
+        return None;
+    };
     name.digest.is_none().then(|| name.or_latest().familiar())
 }
 
@@ -295,6 +300,7 @@ mod tests {
         check(&format!("busybox@sha256:{digest}"), None);
         check(&format!("busybox:1@sha256:{digest}"), None);
         check(&digest, None);
+        check(&format!("sha256:{digest}"), None);
         check("Busybox", None);
     }
 

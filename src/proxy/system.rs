@@ -34,6 +34,8 @@ const ADVERTISED_AT_LEAST: ApiVersion = ApiVersion::new(1, 44);
 const ADVERTISED_FOR: Duration = Duration::from_secs(1);
 /// The only engine of a pool is asked itself, and may take so long before what it last said is told.
 const ONE_ENGINE_PATIENCE: Duration = Duration::from_secs(2);
+/// A registry that can be reached answers by then.
+const REGISTRY_PATIENCE: Duration = Duration::from_secs(15);
 /// Engines walk all their volumes to say what they occupy.
 const DISK_USAGE_PATIENCE: Duration = Duration::from_secs(30);
 
@@ -128,6 +130,7 @@ pub(super) async fn handle(proxy: &Proxy, exchange: Exchange) -> Outcome {
         Operation::Version => version(proxy, exchange.version).await,
         Operation::Info => system_info(proxy, exchange.version).await,
         Operation::DiskUsage => disk_usage(proxy, exchange).await,
+        Operation::DistributionInspect => of_a_registry(proxy, exchange).await,
         _ => any_node(proxy, exchange).await,
     }
 }
@@ -444,6 +447,21 @@ fn shown_containers(
             Ok(String::from_utf8_lossy(&shown).into_owned())
         })
         .collect()
+}
+
+/// Passes a question about a registry to one node. An engine without a way out would let its client wait for minutes.
+pub(super) async fn of_a_registry(proxy: &Proxy, exchange: Exchange) -> Outcome {
+    if proxy.fleet.only().is_some() {
+        return any_node(proxy, exchange).await;
+    }
+    tokio::time::timeout(REGISTRY_PATIENCE, any_node(proxy, exchange))
+        .await
+        .unwrap_or_else(|_| {
+            Err(ApiError::unavailable(format!(
+                "the registry has not answered within {}s: check that the nodes can reach it",
+                REGISTRY_PATIENCE.as_secs()
+            )))
+        })
 }
 
 /// Passes the request to one node that is up, and to the next if that one cannot be reached: for what any engine can

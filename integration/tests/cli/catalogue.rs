@@ -20,6 +20,10 @@ pub(crate) fn cases() -> Vec<Case> {
     vec![
         case("what_one_client_built_runs_on_every_node", built_runs),
         case("what_buildkit_rebuilt_is_what_runs_next", rebuilt),
+        case(
+            "compose_builds_for_all_nodes_and_recreates_nothing",
+            compose,
+        ),
         case("what_was_committed_runs_on_every_node", committed),
         case("a_node_that_drifted_is_put_right", drifted),
         case("many_creates_bring_an_image_once", once),
@@ -201,6 +205,11 @@ fn once(lab: &Lab) -> Result<()> {
         .iter()
         .filter(|asked| *asked == "POST /containers/create");
     ensure!(made.count() == 8, "{asked:?}");
+    // Where the image is, nothing is asked about images any more.
+    pool.ok(&line)?;
+    let asked = counters[1].take();
+    let of_images = asked.iter().filter(|asked| asked.contains("/images/"));
+    ensure!(of_images.count() == 0, "{asked:?}");
     pool.ok("rmi -f large:1").map(drop)
 }
 
@@ -520,4 +529,51 @@ fn manager_killed(lab: &Lab) -> Result<()> {
     ensure!(id_on(lab.host(1), "large:1")? == id);
     pool.ok("rm it")?;
     pool.ok("rmi large:1").map(drop)
+}
+
+/// One service on each node, all of one image that compose builds.
+fn compose(lab: &Lab) -> Result<()> {
+    let pool = Pool::over(lab)?;
+    let folder = context("composed")?;
+    let mut file = String::from("services:\n");
+    for (number, host) in lab.hosts().iter().enumerate() {
+        let node = host.name();
+        // One service builds; the others are of the same image.
+        let build = if number == 0 { "build: .\n    " } else { "" };
+        file += &format!(
+            "  on-{node}:\n    {build}image: it:1\n    network_mode: bridge\n    command: [sleep, '600']\n    \
+             environment: ['constraint:node=={node}']\n"
+        );
+    }
+    std::fs::write(folder.path().join("compose.yaml"), file)?;
+    let compose = |words: &[&str]| -> Result<String> {
+        let mut command = pool.docker().command()?;
+        command.arg("compose").args(words).current_dir(&folder);
+        let done = pool.docker().finish(&mut command, b"")?;
+        let told = done.stderr.clone();
+        Ok(done.ok()? + &told)
+    };
+    compose(&["-p", "it", "up", "-d"])?;
+    let all = "ps -q --no-trunc --filter label=com.docker.compose.project=it";
+    let first = pool.ok(all)?;
+    ensure!(first.lines().count() == 3, "{first}");
+    let told = compose(&["-p", "it", "up", "-d"])?;
+    let second = pool.ok(all)?;
+    ensure!(second == first, "{first} became {second}: {told}");
+    for host in lab.hosts() {
+        let line = format!("exec it-on-{}-1 cat /word", host.name());
+        pool.says(&line, "composed")?;
+    }
+    // Built anew, all are made again, of the new image.
+    let file = "FROM busybox\nRUN echo again >/word\n";
+    std::fs::write(folder.path().join("Dockerfile"), file)?;
+    compose(&["-p", "it", "up", "-d", "--build"])?;
+    for host in lab.hosts() {
+        let line = format!("exec it-on-{}-1 cat /word", host.name());
+        pool.says(&line, "again")?;
+    }
+    compose(&["-p", "it", "down", "-t", "0", "--rmi", "all"])?;
+    pool.says("images -q it:1", "")?;
+    pool.ok("image prune -f")?;
+    pool.ok("builder prune -af").map(drop)
 }

@@ -57,7 +57,7 @@ pub(super) async fn handle(proxy: &Proxy, exchange: Exchange) -> Outcome {
         O::ImageTag => tag(proxy, exchange).await,
         O::ImageRemove => remove::remove(proxy, exchange).await,
         O::ImagePrune => prune::prune(proxy, exchange).await,
-        O::ImageSearch => system::any_node(proxy, exchange).await,
+        O::ImageSearch => system::of_a_registry(proxy, exchange).await,
         _ => from_holder(proxy, exchange).await,
     }
 }
