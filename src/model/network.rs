@@ -1,5 +1,6 @@
 //! A network of the cluster: one record with our id, whatever engines make of it.
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{NetworkId, NodeId, Realm};
@@ -15,17 +16,36 @@ pub struct Network {
     pub name: String,
     /// The body of the create request as it was sent, unknown fields and all.
     pub spec: String,
+    /// When it was made.
+    #[serde(default)]
+    pub created: Timestamp,
+    /// What it belongs to, if anything: networks of one group share a node if they can.
+    #[serde(default)]
+    pub group: Option<String>,
+    /// Whether its user said where it is: it stays there, joined or not.
+    #[serde(default)]
+    pub pinned: bool,
     /// What there is of it on engines.
     pub realised: Realised,
     /// Whether it is being removed: nothing may join any more.
     pub deleting: bool,
 }
 
+impl Network {
+    /// The node that it is bound to.
+    pub fn node(&self) -> Option<NodeId> {
+        match self.realised {
+            Realised::On { node, .. } => Some(node),
+            Realised::Unbound | Realised::Fabric => None,
+        }
+    }
+}
+
 /// What there is of a network on engines.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Realised {
-    /// Nothing so far: its first container decides where it goes.
+    /// Nothing: its next container decides where it goes.
     Unbound,
     /// One node has it, or is about to.
     On {

@@ -2,6 +2,7 @@
 
 use super::command::Command;
 use super::envelope::Envelope;
+use super::networks::NewNetwork;
 use super::refusal::{Change, Refusal};
 use super::{Cluster, Founding};
 
@@ -79,12 +80,25 @@ impl Cluster {
                 network,
                 name,
                 spec,
-            } => self.add_network(realm, network, name, spec),
+                group,
+                node,
+            } => {
+                let new = NewNetwork {
+                    id: network,
+                    name,
+                    spec,
+                    group,
+                    node,
+                };
+                self.add_network(realm, new)
+            }
             Command::RealiseNetwork {
                 network,
                 node,
                 engine_id,
             } => self.realise_network(network, node, engine_id),
+            Command::JoinNetwork { request, network } => self.join_network(request, network),
+            Command::LeaveNetwork { request, network } => self.leave_network(request, network),
             Command::BeginRemoveNetwork { network } => self.begin_remove_network(network),
             Command::RemoveNetwork { network } => self.remove_network(network),
             Command::PointTag { tag, image } => Ok(self.point_tag(realm, tag, image)),

@@ -76,6 +76,19 @@ pub fn audit(cluster: &Cluster) -> Vec<Broken> {
                 network.name
             ));
         }
+        let users = cluster.network_users(network.id);
+        if network.node().is_some() && users == 0 && !network.pinned {
+            say(format!(
+                "network {} is bound and nothing joins it",
+                network.name
+            ));
+        }
+        if network.pinned && network.node().is_none() {
+            say(format!(
+                "network {} was given a node and has none",
+                network.name
+            ));
+        }
         if network.deleting && cluster.network_users(network.id) > 0 {
             say(format!(
                 "network {} is being removed and in use",

@@ -142,7 +142,7 @@ pub enum Command {
         /// The request whose container is gone now.
         request: RequestId,
     },
-    /// Makes a network of the cluster, which is nowhere so far.
+    /// Makes a network of the cluster. It is nowhere before a container joins it, unless a node is given.
     AddNetwork {
         /// Its id, ours.
         network: NetworkId,
@@ -150,6 +150,12 @@ pub enum Command {
         name: String,
         /// The body of the create request as it was sent.
         spec: String,
+        /// What it belongs to: networks of one group share a node if they can.
+        #[serde(default)]
+        group: Option<String>,
+        /// The node that it is to be on for as long as it exists.
+        #[serde(default)]
+        node: Option<NodeId>,
     },
     /// Notes that a node's engine has made the network.
     RealiseNetwork {
@@ -159,6 +165,20 @@ pub enum Command {
         node: NodeId,
         /// The id that the engine gave it.
         engine_id: NetworkId,
+    },
+    /// A container is to join a network, or was seen to: the network is bound to its node.
+    JoinNetwork {
+        /// The container's placement.
+        request: RequestId,
+        /// The network.
+        network: NetworkId,
+    },
+    /// A container has left a network.
+    LeaveNetwork {
+        /// The container's placement.
+        request: RequestId,
+        /// The network.
+        network: NetworkId,
     },
     /// Lets nothing join a network any more. Refused as long as placements do.
     BeginRemoveNetwork {

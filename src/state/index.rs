@@ -19,6 +19,7 @@ pub(super) struct Index {
     pub(super) names: OrdMap<Name, NameHolder>,
     pub(super) volumes: OrdMap<Name, VolumeUse>,
     pub(super) network_users: OrdMap<NetworkId, u32>,
+    pub(super) groups: OrdSet<(String, NetworkId)>,
     pub(super) totals: OrdMap<NodeId, Totals>,
     pub(super) ports: PortBook,
     by_node: OrdSet<(NodeId, RequestId)>,
@@ -64,11 +65,17 @@ impl Index {
     pub(super) fn add_network(&mut self, network: &Network) {
         let name = Name::network(network.realm, &network.name);
         self.names.insert(name, NameHolder::Network(network.id));
+        if let Some(group) = &network.group {
+            self.groups.insert((group.clone(), network.id));
+        }
     }
 
     pub(super) fn remove_network(&mut self, network: &Network) {
         self.names
             .remove(&Name::network(network.realm, &network.name));
+        if let Some(group) = &network.group {
+            self.groups.remove(&(group.clone(), network.id));
+        }
     }
 
     pub(super) fn add_placement(&mut self, placement: &Placement) {

@@ -235,6 +235,30 @@ impl Cluster {
         }
     }
 
+    /// The networks whose ids begin so.
+    pub fn networks_by_prefix<'a>(
+        &'a self,
+        prefix: &'a str,
+    ) -> impl Iterator<Item = &'a Arc<Network>> {
+        let first = format!("{prefix:0<64}").parse::<NetworkId>().ok();
+        let from = first.map(|first| self.networks.range(first..));
+        from.into_iter()
+            .flatten()
+            .take_while(move |(id, _)| id.to_string().starts_with(prefix))
+            .map(|(_, network)| network)
+    }
+
+    /// The networks of a group.
+    pub fn networks_of_group<'a>(
+        &'a self,
+        group: &'a str,
+    ) -> impl Iterator<Item = &'a Arc<Network>> {
+        let first = (group.to_owned(), NetworkId::from_bytes([0; 32]));
+        let from = self.index.groups.range(first..);
+        from.take_while(move |(of, _)| of == group)
+            .filter_map(|(_, id)| self.networks.get(id))
+    }
+
     /// How many placements join a network.
     pub fn network_users(&self, id: NetworkId) -> u32 {
         self.index.network_users.get(&id).copied().unwrap_or(0)
@@ -267,7 +291,8 @@ impl Cluster {
 
     /// Puts a placement in place of what it was before: the only way in.
     fn put(&mut self, mut placement: Placement) {
-        if let Some(old) = self.placements.get(&placement.request) {
+        let old = self.placements.get(&placement.request).cloned();
+        if let Some(old) = &old {
             placement.version = old.version + 1;
             self.index.remove_placement(old);
             self.released
@@ -276,6 +301,9 @@ impl Cluster {
         self.index.add_placement(&placement);
         self.placements
             .insert(placement.request, Arc::new(placement));
+        if let Some(old) = old {
+            self.unbind_unused(&old.networks);
+        }
     }
 
     /// Takes a placement out: the only way out.
@@ -283,6 +311,7 @@ impl Cluster {
         let placement = self.placements.remove(&request)?;
         self.index.remove_placement(&placement);
         self.released.extend(placement.recipe);
+        self.unbind_unused(&placement.networks);
         Some(placement)
     }
 

@@ -1,32 +1,44 @@
 //! Commands about networks.
+//!
+//! A network that is no more than a record is *unbound*. The first placement that joins it binds it to its node; when the
+//! last one goes, it is unbound in that very command. So a network is never bound to where nothing of it is needed,
+//! whatever is cut off when, but for one whose user named a node.
+//!
+//! **Invariant**: all that join a network of one host are on the node that it is bound to.
 
-use crate::model::{Name, NameHolder, NameKind, Network, NetworkId, NodeId, Realised, Realm};
+use crate::model::{
+    Name, NameHolder, NameKind, Network, NetworkId, NodeId, Placement, Realised, Realm, RequestId,
+};
 
 use super::Cluster;
 use super::refusal::{Change, Refusal};
 
+/// A network that is to be made.
+pub(super) struct NewNetwork {
+    pub(super) id: NetworkId,
+    pub(super) name: String,
+    pub(super) spec: String,
+    pub(super) group: Option<String>,
+    pub(super) node: Option<NodeId>,
+}
+
 impl Cluster {
-    pub(super) fn add_network(
-        &mut self,
-        realm: Realm,
-        id: NetworkId,
-        name: String,
-        spec: String,
-    ) -> Result<Change, Refusal> {
-        if let Some(before) = self.networks.get(&id)
-            && before.name != name
+    pub(super) fn add_network(&mut self, realm: Realm, new: NewNetwork) -> Result<Change, Refusal> {
+        let NewNetwork { id, name, .. } = &new;
+        if let Some(before) = self.networks.get(id)
+            && before.name != *name
         {
             return Err(Refusal::NetworkReused {
-                network: id,
+                network: *id,
                 name: before.name.clone(),
             });
         }
-        match self.holder(&Name::network(realm, &name)) {
-            Some(NameHolder::Network(holder)) if holder == id => return Ok(Change::Network(id)),
+        match self.holder(&Name::network(realm, name)) {
+            Some(NameHolder::Network(holder)) if holder == *id => return Ok(Change::Network(*id)),
             Some(NameHolder::Network(_) | NameHolder::Placement(_)) => {
                 return Err(Refusal::NameTaken {
                     kind: NameKind::Network,
-                    name,
+                    name: name.clone(),
                     holder: "another network".to_owned(),
                     request: None,
                     container: None,
@@ -34,12 +46,28 @@ impl Cluster {
             }
             None => {}
         }
-        let realised = Realised::Unbound;
+        let realised = match new.node {
+            Some(node) => Realised::On {
+                node: self.expect_node(node)?.id,
+                engine_id: None,
+            },
+            None => Realised::Unbound,
+        };
+        let NewNetwork {
+            id,
+            name,
+            spec,
+            group,
+            node,
+        } = new;
         self.put_network(Network {
             id,
             realm,
             name,
             spec,
+            created: self.now,
+            group,
+            pinned: node.is_some(),
             realised,
             deleting: false,
         });
@@ -54,11 +82,10 @@ impl Cluster {
     ) -> Result<Change, Refusal> {
         let wanted = self.expect_node(node)?.name.clone();
         let network = self.expect_network(id)?;
-        if let Some(bound) = self.bound_elsewhere(network, node) {
-            let network = network.name.clone();
-            return Err(Refusal::NetworkElsewhere {
-                network,
-                bound,
+        self.is_not_elsewhere(network, node)?;
+        if network.node() != Some(node) {
+            return Err(Refusal::NetworkNotThere {
+                network: network.name.clone(),
                 node: wanted,
             });
         }
@@ -71,6 +98,44 @@ impl Cluster {
             ..network.clone()
         });
         Ok(Change::Network(id))
+    }
+
+    pub(super) fn join_network(
+        &mut self,
+        request: RequestId,
+        id: NetworkId,
+    ) -> Result<Change, Refusal> {
+        let placement = self.expect_placement(request)?.clone();
+        if placement.networks.contains(&id) {
+            return Ok(Change::Placement(request));
+        }
+        self.can_be_joined(id, placement.node)?;
+        self.bind_network(id, placement.node);
+        let mut networks = placement.networks.clone();
+        networks.push(id);
+        networks.sort_unstable();
+        self.put(Placement {
+            networks,
+            ..placement
+        });
+        Ok(Change::Placement(request))
+    }
+
+    pub(super) fn leave_network(
+        &mut self,
+        request: RequestId,
+        id: NetworkId,
+    ) -> Result<Change, Refusal> {
+        let placement = self.expect_placement(request)?.clone();
+        if placement.networks.contains(&id) {
+            let mut networks = placement.networks.clone();
+            networks.retain(|network| *network != id);
+            self.put(Placement {
+                networks,
+                ..placement
+            });
+        }
+        Ok(Change::Placement(request))
     }
 
     pub(super) fn begin_remove_network(&mut self, id: NetworkId) -> Result<Change, Refusal> {
@@ -105,40 +170,59 @@ impl Cluster {
         Ok(Change::NetworkRemoved(id))
     }
 
-    /// Where a network keeps its containers, if that is not `node`. One that nobody joins any more
-    /// keeps nobody.
-    pub(super) fn bound_elsewhere(&self, network: &Network, node: NodeId) -> Option<String> {
-        match &network.realised {
-            Realised::On { node: bound, .. }
-                if *bound != node && self.network_users(network.id) > 0 =>
-            {
-                Some(self.node_label(*bound))
-            }
-            Realised::On { .. } | Realised::Unbound | Realised::Fabric => None,
+    /// Whether a placement on `node` may join the network.
+    pub(super) fn can_be_joined(&self, id: NetworkId, node: NodeId) -> Result<(), Refusal> {
+        let network = self.expect_network(id)?;
+        if network.deleting {
+            return Err(Refusal::NetworkDeleting {
+                network: network.name.clone(),
+            });
+        }
+        self.is_not_elsewhere(network, node)
+    }
+
+    fn is_not_elsewhere(&self, network: &Network, node: NodeId) -> Result<(), Refusal> {
+        match network.node() {
+            Some(bound) if bound != node => Err(Refusal::NetworkElsewhere {
+                network: network.name.clone(),
+                bound: self.node_label(bound),
+                node: self.expect_node(node)?.name.clone(),
+            }),
+            Some(_) | None => Ok(()),
         }
     }
 
     /// The first container of a network decides where it goes.
     pub(super) fn bind_network(&mut self, id: NetworkId, node: NodeId) {
-        let Some(network) = self.networks.get(&id) else {
-            return;
-        };
-        let realised = match &network.realised {
-            Realised::Unbound => Realised::On {
+        let unbound = self.networks.get(&id).cloned();
+        if let Some(network) = unbound.filter(|network| network.realised == Realised::Unbound) {
+            let realised = Realised::On {
                 node,
                 engine_id: None,
-            },
-            Realised::On { node: bound, .. } if *bound != node => Realised::On {
-                node,
-                engine_id: None,
-            },
-            Realised::On { .. } | Realised::Fabric => return,
-        };
-        let network = network.as_ref().clone();
-        self.put_network(Network {
-            realised,
-            ..network
-        });
+            };
+            self.put_network(Network {
+                realised,
+                ..network.as_ref().clone()
+            });
+        }
+    }
+
+    /// The last container of a network is gone: what its node has of it is needed no more.
+    pub(super) fn unbind_unused(&mut self, networks: &[NetworkId]) {
+        for id in networks {
+            let unused = self
+                .networks
+                .get(id)
+                .filter(|network| !network.pinned && self.network_users(*id) == 0)
+                .filter(|network| network.node().is_some())
+                .cloned();
+            if let Some(network) = unused {
+                self.put_network(Network {
+                    realised: Realised::Unbound,
+                    ..network.as_ref().clone()
+                });
+            }
+        }
     }
 
     /// What a node that leaves had of networks goes with it. Networks are few beside containers and
@@ -147,13 +231,13 @@ impl Cluster {
         let bound: Vec<_> = self
             .networks
             .values()
-            .filter(|network| matches!(network.realised, Realised::On { node, .. } if node == gone))
+            .filter(|network| network.node() == Some(gone))
             .cloned()
             .collect();
         for network in bound {
-            let realised = Realised::Unbound;
             self.put_network(Network {
-                realised,
+                realised: Realised::Unbound,
+                pinned: false,
                 ..network.as_ref().clone()
             });
         }

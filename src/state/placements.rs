@@ -375,20 +375,7 @@ impl Cluster {
             }
         }
         for id in &promise.networks {
-            let network = self.expect_network(*id)?;
-            if network.deleting {
-                return Err(Refusal::NetworkDeleting {
-                    network: network.name.clone(),
-                });
-            }
-            if let Some(bound) = self.bound_elsewhere(network, promise.node) {
-                let network = network.name.clone();
-                return Err(Refusal::NetworkElsewhere {
-                    network,
-                    bound,
-                    node,
-                });
-            }
+            self.can_be_joined(*id, promise.node)?;
         }
         Ok(())
     }

@@ -144,8 +144,8 @@ pub enum Refusal {
     },
     /// A one-host network is elsewhere.
     #[error(
-        "network {network} is on node {bound}, not on node {node}; one with `driver: overlay` \
-         crosses hosts"
+        "network {network} is on node {bound}, not on node {node}: a network of one host reaches no \
+         other, and stays where it is as long as containers join it"
     )]
     NetworkElsewhere {
         /// The network's name.
@@ -153,6 +153,14 @@ pub enum Refusal {
         /// Where it is.
         bound: String,
         /// Where it was wanted.
+        node: NodeName,
+    },
+    /// Nothing that joins the network is promised to that node.
+    #[error("network {network} is not bound to node {node}")]
+    NetworkNotThere {
+        /// The network's name.
+        network: String,
+        /// The node in question.
         node: NodeName,
     },
     /// The network was removed, or never was.
@@ -176,7 +184,7 @@ pub enum Refusal {
         network: String,
     },
     /// The network cannot go as long as it is joined.
-    #[error("network {network} has {users} containers")]
+    #[error("network {network} has {users} container{}", if *users == 1 { "" } else { "s" })]
     NetworkInUse {
         /// The network's name.
         network: String,

@@ -472,11 +472,15 @@ fn a_network_goes_where_its_first_container_goes() {
         network: network(1),
         name: name.clone(),
         spec: spec.clone(),
+        group: None,
+        node: None,
     });
     let twin = Command::AddNetwork {
         network: network(2),
         name,
         spec,
+        group: None,
+        node: None,
     };
     assert_eq!(
         world.refused(twin),
@@ -492,8 +496,8 @@ fn a_network_goes_where_its_first_container_goes() {
     world.ok(with(1, 1));
     assert_eq!(
         world.refused(with(2, 2)),
-        "network front is on node host1, not on node host2; one with `driver: overlay` crosses \
-         hosts"
+        "network front is on node host1, not on node host2: a network of one host reaches no \
+         other, and stays where it is as long as containers join it"
     );
     let realise = |on| Command::RealiseNetwork {
         network: network(1),
@@ -501,20 +505,33 @@ fn a_network_goes_where_its_first_container_goes() {
         engine_id: network(7),
     };
     world.ok(realise(1));
+    assert!(
+        world
+            .refused(realise(2))
+            .starts_with("network front is on node host1")
+    );
     let remove = Command::BeginRemoveNetwork {
         network: network(1),
     };
     assert_eq!(
         world.refused(remove.clone()),
-        "network front has 1 containers"
+        "network front has 1 container"
     );
     world.ok(Command::Remove {
         request: request(1),
     });
-    world.ok(with(2, 2));
-    let realised = &world.cluster.network(network(1)).expect("there").realised;
+    let realised = |world: &World| {
+        let front = world.cluster.network(network(1)).expect("there");
+        front.realised.clone()
+    };
+    assert_eq!(realised(&world), Realised::Unbound);
     assert_eq!(
-        *realised,
+        world.refused(realise(1)),
+        "network front is not bound to node host1"
+    );
+    world.ok(with(2, 2));
+    assert_eq!(
+        realised(&world),
         Realised::On {
             node: node(2),
             engine_id: None
@@ -528,6 +545,108 @@ fn a_network_goes_where_its_first_container_goes() {
     world.ok(Command::RemoveNetwork {
         network: network(1),
     });
+}
+
+fn add_network(number: u8, on: Option<u8>, group: Option<&str>) -> Command {
+    Command::AddNetwork {
+        network: network(number),
+        name: format!("n{number}"),
+        spec: "{}".to_owned(),
+        group: group.map(str::to_owned),
+        node: on.map(node),
+    }
+}
+
+#[test]
+fn a_network_is_joined_and_left_later_too() {
+    let mut world = World::new();
+    world.ok(add_network(1, None, None));
+    for (number, on) in [(1, 1), (2, 2)] {
+        world.ok(Command::Reserve(promise(number, &format!("c{number}"), on)));
+    }
+    let join = |number| Command::JoinNetwork {
+        request: request(number),
+        network: network(1),
+    };
+    let leave = |number| Command::LeaveNetwork {
+        request: request(number),
+        network: network(1),
+    };
+    let on = |world: &World| world.cluster.network(network(1)).and_then(|n| n.node());
+    world.ok(join(1));
+    assert_eq!(on(&world), Some(node(1)));
+    assert!(
+        world
+            .refused(join(2))
+            .contains("is on node host1, not on node host2")
+    );
+    world.ok(leave(1));
+    assert_eq!(on(&world), None);
+    world.ok(join(2));
+    assert_eq!(on(&world), Some(node(2)));
+    assert!(
+        world
+            .refused(Command::RemoveNetwork {
+                network: network(1)
+            })
+            .contains("has 1 container")
+    );
+}
+
+#[test]
+fn a_network_whose_user_named_a_node_stays_there() {
+    let mut world = World::new();
+    world.ok(add_network(1, Some(1), None));
+    let with = |number: u8, on| {
+        Command::Reserve(Promise {
+            networks: vec![network(1)],
+            ..promise(number, &format!("c{number}"), on)
+        })
+    };
+    assert!(world.refused(with(1, 2)).contains("is on node host1"));
+    world.ok(with(1, 1));
+    world.ok(Command::Remove {
+        request: request(1),
+    });
+    let on = |world: &World| world.cluster.network(network(1)).and_then(|n| n.node());
+    assert_eq!(on(&world), Some(node(1)));
+    // A node that leaves takes its promise with it, not the network.
+    world.ok(Command::RemoveNode {
+        node: node(1),
+        force: false,
+    });
+    assert_eq!(on(&world), None);
+    world.ok(with(2, 2));
+    world.ok(Command::RemoveNode {
+        node: node(2),
+        force: true,
+    });
+    assert_eq!(on(&world), None);
+    assert!(
+        world
+            .refused(add_network(2, Some(1), None))
+            .contains("there is no node")
+    );
+}
+
+#[test]
+fn networks_are_found_by_group_and_by_the_beginning_of_their_ids() {
+    let mut world = World::new();
+    for (number, group) in [(1, Some("a")), (2, Some("b")), (3, Some("a")), (4, None)] {
+        world.ok(add_network(number, None, group));
+    }
+    let of = |world: &World, group: &str| {
+        let all = world.cluster.networks_of_group(group);
+        all.map(|network| network.name.clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(of(&world, "a"), ["n1", "n3"]);
+    world.ok(Command::RemoveNetwork {
+        network: network(1),
+    });
+    assert_eq!(of(&world, "a"), ["n3"]);
+    assert!(of(&world, "").is_empty());
+    let by = |prefix: &str| world.cluster.networks_by_prefix(prefix).count();
+    assert_eq!((by("03"), by("0"), by("1"), by("x")), (1, 3, 0, 0));
 }
 
 #[test]
@@ -835,9 +954,12 @@ fn any_command() -> impl Strategy<Value = Command> {
             availability: Some(Availability::Active),
             labels: None,
         }),
-        1 => (net(), 0u8..3).prop_map(|(network, name)| {
-            Command::AddNetwork { network, name: format!("n{name}"), spec: String::new() }
+        1 => (net(), 0u8..3, prop::option::weighted(0.2, on())).prop_map(|(network, name, node)| {
+            let group = (name > 0).then(|| "group".to_owned());
+            Command::AddNetwork { network, name: format!("n{name}"), spec: String::new(), group, node }
         }),
+        1 => (id(), net()).prop_map(|(request, network)| Command::JoinNetwork { request, network }),
+        1 => (id(), net()).prop_map(|(request, network)| Command::LeaveNetwork { request, network }),
         1 => (net(), on()).prop_map(|(id, node)| {
             Command::RealiseNetwork { network: id, node, engine_id: network(9) }
         }),
