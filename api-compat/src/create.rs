@@ -15,7 +15,7 @@ use std::borrow::Cow;
 use crate::claim::Claim;
 use crate::error::ApiError;
 use crate::go_text;
-use crate::json_edit::{Edit, quote};
+use crate::json_edit::{Change, Edit, quote};
 use crate::json_view::View;
 use crate::list_filter::split_port;
 
@@ -127,6 +127,15 @@ pub struct Volume<'a> {
     pub name: Cow<'a, str>,
     /// Its driver; empty for the default one.
     pub driver: Cow<'a, str>,
+}
+
+/// A network that a container joins, as its engine is to be told of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Joined {
+    /// Its name there.
+    pub name: String,
+    /// Its id there, for endpoints that give one.
+    pub id: String,
 }
 
 /// What the engine calls an allowed name of a container.
@@ -305,6 +314,41 @@ impl<'a> Body<'a> {
         }
     }
 
+    /// Tells of the networks that `joined` knows, by whatever reference, in their engine's terms.
+    pub fn set_networks(&mut self, joined: impl Fn(&str) -> Option<Joined>) {
+        let root = self.edit.root();
+        let mode = root
+            .get_folded("HostConfig")
+            .and_then(|host| host.get_folded("NetworkMode"));
+        if let Some(mode) = mode
+            && let Some(reference) = mode.str()
+            && let Some(network) = joined(&reference)
+            && network.name != *reference
+        {
+            self.edit.replace(mode, quote(&network.name));
+        }
+        let endpoints = root
+            .get_folded("NetworkingConfig")
+            .and_then(|networking| networking.get_folded("EndpointsConfig"));
+        let Some(endpoints) = endpoints else { return };
+        let mut renamed = Vec::new();
+        self.edit.members(endpoints, |reference, endpoint| {
+            let Some(network) = joined(reference) else {
+                return Change::Keep;
+            };
+            let told = with_network_id(endpoint, &network.id);
+            if network.name == *reference {
+                return told.map_or(Change::Keep, Change::Replace);
+            }
+            let told = told.unwrap_or_else(|| endpoint.as_json().to_owned());
+            renamed.push((network.name, told));
+            Change::Drop
+        });
+        for (name, endpoint) in renamed {
+            self.edit.add(endpoints, &name, &endpoint);
+        }
+    }
+
     /// Gives the binding `index` of the port `key` its number on the host.
     pub fn set_host_port(&mut self, key: &str, index: usize, port: u16) {
         let bindings = self
@@ -432,6 +476,16 @@ impl<'a> Create<'a> {
             }
         }
     }
+}
+
+/// The endpoint with the id that the engine knows its network by; nothing if it gives none.
+pub fn with_network_id(endpoint: View<'_>, id: &str) -> Option<String> {
+    let given = endpoint.get_folded("NetworkID")?;
+    given.str().filter(|given| !given.is_empty())?;
+    let start = given.span().start - endpoint.span().start;
+    let end = given.span().end - endpoint.span().start;
+    let json = endpoint.as_json();
+    Some(format!("{}{}{}", &json[..start], quote(id), &json[end..]))
 }
 
 /// A field that stands twice in an object that is read here.
@@ -615,6 +669,50 @@ mod tests {
     fn refused(body: &str) -> String {
         let read = Body::parse(body.as_bytes()).and_then(|body| body.read().map(|_| ()));
         read.map_or_else(|error| error.message, |()| "read".to_owned())
+    }
+
+    #[test]
+    fn networks_are_told_in_their_engines_terms() {
+        #[track_caller]
+        fn check(body: &str, expected: &str) {
+            let mut edited = Body::parse(body.as_bytes()).expect("a body");
+            edited.set_networks(|reference| {
+                matches!(reference, "front" | "f1" | "n1/front").then(|| Joined {
+                    name: "front".to_owned(),
+                    id: "e1".to_owned(),
+                })
+            });
+            let edited = String::from_utf8(edited.finish()).expect("text");
+            assert_eq!(edited, expected);
+        }
+        let body = |mode: &str, endpoints: &str| {
+            format!(
+                r#"{{"Image":"i","HostConfig":{{"NetworkMode":{mode}}},"NetworkingConfig":{{"EndpointsConfig":{endpoints}}}}}"#
+            )
+        };
+        let same = body(r#""front""#, r#"{"front":{"Aliases":["a"]}, "other":null}"#);
+        check(&same, &same);
+        let same = body(r#""bridge""#, r#"{"bridge":{"NetworkID":"f1"}}"#);
+        check(&same, &same);
+        check(
+            &body(r#""f1""#, r#"{"f1":{"Aliases":["a"]}, "other":null}"#),
+            &body(r#""front""#, r#"{"other":null,"front":{"Aliases":["a"]}}"#),
+        );
+        check(
+            &body(
+                r#""n1/front""#,
+                r#"{"front":{"NetworkID" : "f1","IPAMConfig":{}}}"#,
+            ),
+            &body(
+                r#""front""#,
+                r#"{"front":{"NetworkID" : "e1","IPAMConfig":{}}}"#,
+            ),
+        );
+        check(
+            &body(r#""front""#, r#"{"front":{"networkid":"f1"},"f1":null}"#),
+            &body(r#""front""#, r#"{"front":{"networkid":"e1"},"front":null}"#),
+        );
+        check(r#"{"Image":"i"}"#, r#"{"Image":"i"}"#);
     }
 
     #[test]

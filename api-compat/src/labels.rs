@@ -7,12 +7,14 @@ use crate::json_view::View;
 pub const ID: &str = "com.flotilla.id";
 /// The cluster that made the container: taken out of what clients see.
 pub const CLUSTER: &str = "com.flotilla.cluster";
+/// The cluster's id of a network, on the engine's network that it is made of: taken out of what clients see.
+pub const NETWORK: &str = "com.flotilla.network";
 /// The node of a container: shown in lists, never stored.
 pub const NODE: &str = "com.flotilla.node";
 
 /// Whether clients must not see this label: they compare labels exactly.
 pub fn is_hidden(name: &str) -> bool {
-    name == ID || name == CLUSTER
+    name == ID || name == CLUSTER || name == NETWORK
 }
 
 /// Whether every value of the filter `key` (`name` or `name=value`) holds for an object of labels.

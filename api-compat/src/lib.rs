@@ -26,6 +26,7 @@ pub mod json_edit;
 pub mod json_view;
 pub mod labels;
 pub mod list_filter;
+pub mod network_create;
 pub mod network_list;
 pub mod policies;
 pub mod progress;

@@ -2,7 +2,8 @@
 //!
 //! Source: moby 28.5.2 `daemon/network/filter.go` and `getNetwork`: a full id, then a name, then the beginning of an id.
 //!
-//! **Invariant**: a builtin network is listed once; a name that several networks have is listed with its nodes.
+//! **Invariant**: a builtin network is listed once; a name that several networks have is listed with its nodes, but the
+//! cluster's own network of that name, which the bare name means.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -23,8 +24,10 @@ pub struct Network<'a> {
     pub name: Cow<'a, str>,
     /// `Scope`
     pub scope: Cow<'a, str>,
-    /// Where its node stands in the caller's order.
+    /// Where its node stands in the caller's order; past its end if it is on none.
     pub node: usize,
+    /// Whether it is the cluster's: the one that its name means.
+    pub of_cluster: bool,
     view: View<'a>,
 }
 
@@ -41,8 +44,22 @@ impl<'a> Network<'a> {
             name: view.text_of("Name"),
             scope: view.text_of("Scope"),
             node,
+            of_cluster: false,
             view,
         }
+    }
+
+    /// Reads a network of the cluster, as clients are to see it.
+    pub fn of_cluster(view: View<'a>, node: usize) -> Self {
+        Self {
+            of_cluster: true,
+            ..Self::of(view, node)
+        }
+    }
+
+    /// Its labels.
+    pub fn labels(&self) -> Option<View<'a>> {
+        self.view.get("Labels")
     }
 }
 
@@ -140,7 +157,7 @@ pub fn rows<'a>(networks: &[Network<'a>], nodes: &[&str]) -> Vec<(Network<'a>, S
     let shown_as =
         |network: &Network<'_>| match (holders.get(network.name.as_ref()), nodes.get(network.node))
         {
-            (Some(2..), Some(node)) => format!("{node}/{}", network.name),
+            (Some(2..), Some(node)) if !network.of_cluster => format!("{node}/{}", network.name),
             _ => network.name.clone().into_owned(),
         };
     distinct
@@ -189,6 +206,9 @@ pub fn find<'n, 'a>(
         return Found::One(same_id);
     }
     let same_name = all(&|network| network.name == reference);
+    if let Some(ours) = same_name.iter().find(|network| network.of_cluster) {
+        return Found::One(vec![*ours]);
+    }
     if !same_name.is_empty() {
         let one = is_builtin(reference)
             || same_name
@@ -251,6 +271,8 @@ mod tests {
             {"Name":"front","Id":"f2","Scope":"local","Driver":"bridge"},
             {"Name":"mesh","Id":"aa2","Scope":"swarm","Driver":"overlay"}]"#,
     ];
+    const OURS: &str = r#"[{"Name":"front","Id":"c1","Scope":"local","Driver":"bridge"},
+        {"Name":"late","Id":"c2","Scope":"local","Driver":"bridge"}]"#;
 
     fn networks() -> Vec<Network<'static>> {
         let list = |node: usize| {
@@ -335,6 +357,36 @@ mod tests {
             };
             assert_eq!(said, expected, "{reference}");
         }
+    }
+
+    #[test]
+    fn the_bare_name_means_the_clusters_network() {
+        let mut all = networks();
+        let ours: Vec<_> = View::parse(OURS.as_bytes())
+            .expect("a list")
+            .elements()
+            .collect();
+        all.push(Network::of_cluster(ours[0], 1));
+        all.push(Network::of_cluster(ours[1], usize::MAX));
+        let rows = rows(&all, &["n1", "n2"]);
+        let shown: Vec<_> = rows.iter().map(|(_, name)| name.as_str()).collect();
+        assert_eq!(
+            shown.join(" "),
+            "bridge n1/front back n2/front mesh front late"
+        );
+        let nodes = ["n1", "n2"];
+        let found = |reference: &str| {
+            let is_node = |node: &str, at: usize| nodes.get(at).is_some_and(|name| *name == node);
+            match find(&all, reference, is_node) {
+                Found::One(found) => found.iter().map(|n| n.id.to_string()).collect(),
+                Found::None | Found::SameName(_) | Found::SamePrefix(_) => Vec::new(),
+            }
+        };
+        assert_eq!(found("front"), ["c1"]);
+        assert_eq!(found("n1/front"), ["f1"]);
+        assert_eq!(found("late"), ["c2"]);
+        assert_eq!(found("c2"), ["c2"]);
+        assert!(found("n1/late").is_empty());
     }
 
     #[test]
