@@ -9,6 +9,8 @@ pub const ID: &str = "com.flotilla.id";
 pub const CLUSTER: &str = "com.flotilla.cluster";
 /// The cluster's id of a network, on the engine's network that it is made of: taken out of what clients see.
 pub const NETWORK: &str = "com.flotilla.network";
+/// What containers, networks and volumes of one compose project have in common.
+pub const GROUP: &str = "com.docker.compose.project";
 /// The node of a container: shown in lists, never stored.
 pub const NODE: &str = "com.flotilla.node";
 

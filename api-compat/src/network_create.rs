@@ -84,15 +84,7 @@ impl<'a> Create<'a> {
     }
 
     fn check(&self, root: View<'_>) -> Result<(), ApiError> {
-        if self.name.trim().is_empty() {
-            return Err(no_name());
-        }
-        if matches!(&*self.name, "bridge" | "host" | "none" | "default") {
-            return Err(forbidden(format!(
-                "operation is not permitted on predefined {} network ",
-                self.name
-            )));
-        }
+        check_name(&self.name)?;
         if matches!(&*self.driver, "host" | "null") {
             return Err(forbidden(format!(
                 "only one instance of \"{}\" network is allowed",
@@ -122,6 +114,33 @@ impl<'a> Create<'a> {
             .iter()
             .find(|(key, _)| key == name)
             .map(|(_, value)| &**value)
+    }
+}
+
+/// Refuses a name that every engine refuses.
+pub fn check_name(name: &str) -> Result<(), ApiError> {
+    if name.trim().is_empty() {
+        return Err(no_name());
+    }
+    if matches!(name, "bridge" | "host" | "none" | "default") {
+        return Err(forbidden(format!(
+            "operation is not permitted on predefined {name} network "
+        )));
+    }
+    Ok(())
+}
+
+/// Whether an engine of this `GET /info` has the driver, as far as it says: plugins of a publisher are not in its list.
+pub fn knows_driver(info: &[u8], driver: &str) -> bool {
+    let is_plain = !driver.contains(['/', ':']);
+    let listed = View::parse(info)
+        .ok()
+        .and_then(|info| info.at(&["Plugins", "Network"]));
+    match listed {
+        Some(listed) if is_plain && !driver.is_empty() => listed
+            .elements()
+            .any(|known| known.str().as_deref() == Some(driver)),
+        Some(_) | None => true,
     }
 }
 
@@ -476,6 +495,20 @@ mod tests {
         for name in ["a b", "a/b", "/x", " s ", "container:x"] {
             refused(&format!(r#"{{"name":"{name}"}}"#), &format!("read {name}"));
         }
+    }
+
+    #[test]
+    fn a_driver_is_known_that_an_engine_lists() {
+        let info = br#"{"Plugins":{"Network":["bridge","macvlan"]}}"#;
+        for (driver, known) in [
+            ("", true),
+            ("macvlan", true),
+            ("nosuch", false),
+            ("a/b", true),
+        ] {
+            assert_eq!(knows_driver(info, driver), known, "{driver}");
+        }
+        assert!(knows_driver(b"", "nosuch"));
     }
 
     #[test]

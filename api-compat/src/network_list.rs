@@ -115,6 +115,17 @@ impl NetworkQuery {
         self.filters.get("dangling").next().is_some()
     }
 
+    /// Whether those that nothing joins are wanted, or those that something joins; nothing if both are.
+    pub fn dangling(&self) -> Option<bool> {
+        let wanted = self.filters.get("dangling").next()?;
+        Some(matches!(wanted, "1" | "true"))
+    }
+
+    /// Whether networks of whatever node, and of none, are shown.
+    pub fn wants_any_node(&self) -> bool {
+        !self.filters.contains("node")
+    }
+
     /// Whether networks of this node are shown.
     pub fn wants_node(&self, name: &str, id: &str) -> bool {
         self.filters.exact_match("node", name) || self.filters.exact_match("node", id)

@@ -15,14 +15,16 @@ use api_compat::version::ApiVersion;
 use jiff::Timestamp;
 
 use super::endpoint::Endpoint;
+use super::own_networks::OwnNetworks;
 use crate::model::{
-    BadId, ClusterId, ContainerId, NodeId, NodeName, Protocol, PublishedPort, RequestId, Resources,
+    BadId, ClusterId, ContainerId, NetworkId, NodeId, NodeName, Protocol, PublishedPort, RequestId,
+    Resources,
 };
 
 const NANOS: i64 = 1_000_000_000;
 
 /// What all containers of one node share in their replies.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub struct HostTag {
     /// The node.
     pub id: NodeId,
@@ -38,6 +40,8 @@ pub struct HostTag {
     pub cluster: ClusterId,
     /// Whether container names are shown as `/node/name`.
     pub prefix_names: bool,
+    /// The networks of the cluster that it has.
+    pub networks: OwnNetworks,
 }
 
 /// What events say of a node, written once.
@@ -69,6 +73,7 @@ impl HostTag {
             text,
             cluster,
             prefix_names,
+            networks: OwnNetworks::default(),
         }
     }
 
@@ -204,6 +209,8 @@ pub struct Container {
     pub names: Box<[Box<str>]>,
     /// The ports of its node that it publishes, while it runs.
     pub published: Box<[PublishedPort]>,
+    /// The networks of the cluster that it joins, running or not.
+    pub networks: Box<[NetworkId]>,
     /// [`label_hash`] of each label, with its value and without, as clients see them; the node is not
     /// among them.
     pub(super) labels: Box<[u64]>,
@@ -252,7 +259,7 @@ impl Container {
                 id: &host.text.id,
                 address: host.address.as_deref(),
                 prefix_names: host.prefix_names,
-                network_id: &|_| None,
+                network_id: &|id| host.networks.our_id(id).map(|ours| ours.to_string()),
             },
         )?;
         let ours = head
@@ -273,6 +280,7 @@ impl Container {
             details: None,
             names: bare_names(&head),
             published: published(&head),
+            networks: joined(&head, host),
             labels: label_hashes(&head),
             image: image_hash(&head.image_id),
             status_text: if status.since() == Age::Never {
@@ -368,6 +376,13 @@ fn published(head: &Head<'_>) -> Box<[PublishedPort]> {
     };
     let published = head.ports.iter().filter(|port| port.public != 0);
     published.filter_map(read).collect()
+}
+
+fn joined(head: &Head<'_>, host: &HostTag) -> Box<[NetworkId]> {
+    let networks = head.networks.iter();
+    networks
+        .filter_map(|network| host.networks.joined(&network.name, &network.id))
+        .collect()
 }
 
 fn label_hashes(head: &Head<'_>) -> Box<[u64]> {

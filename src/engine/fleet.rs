@@ -220,6 +220,7 @@ impl Fleet {
             volumes: ArcSwap::default(),
             network_names: ArcSwap::default(),
             volume_names: ArcSwap::default(),
+            volume_groups: ArcSwap::default(),
             synced: watch::Sender::new(false),
             counted: AtomicBool::new(false),
             estranged: ArcSwapOption::empty(),

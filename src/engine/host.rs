@@ -100,6 +100,7 @@ pub struct Host {
     pub(super) volumes: ArcSwap<Vec<Box<RawValue>>>,
     pub(super) network_names: ArcSwap<BTreeSet<String>>,
     pub(super) volume_names: ArcSwap<BTreeSet<String>>,
+    pub(super) volume_groups: ArcSwap<BTreeSet<String>>,
     pub(super) synced: watch::Sender<bool>,
     pub(super) counted: AtomicBool,
     /// Why what answers there is not this node's engine.
@@ -136,7 +137,12 @@ impl Host {
         self.volume_names.load().contains(name)
     }
 
-    /// Whether it last listed a network of this name or id.
+    /// Whether it last listed a volume of this group.
+    pub fn has_volume_of(&self, group: &str) -> bool {
+        self.volume_groups.load().contains(group)
+    }
+
+    /// Whether it last listed a network of this name or id that is not the cluster's.
     pub fn has_network(&self, reference: &str) -> bool {
         self.network_names.load().contains(reference)
     }

@@ -14,7 +14,7 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use api_compat::labels;
 
 use super::container::{Container, image_hash, label_hash};
-use crate::model::{ContainerId, NodeId, PublishedPort, Resources};
+use crate::model::{ContainerId, NetworkId, NodeId, PublishedPort, Resources};
 
 /// All observed containers of all engines.
 #[derive(Debug, Default)]
@@ -54,6 +54,8 @@ pub struct NodeTotals {
     pub counts: NodeCounts,
     /// How many were made from each image, by [`image_hash`].
     images: BTreeMap<u64, usize>,
+    /// Who joins which network of the cluster.
+    networks: BTreeSet<(NetworkId, ContainerId)>,
 }
 
 /// What the containers of one node add up to.
@@ -278,6 +280,19 @@ impl Inventory {
             .unwrap_or_default()
     }
 
+    /// The containers of `node` that join a network of the cluster, running or not.
+    pub fn joined(&self, node: &NodeId, network: NetworkId) -> Vec<Arc<Container>> {
+        let index = self.read();
+        let first = ContainerId::from_bytes([0; 32]);
+        let last = ContainerId::from_bytes([0xff; 32]);
+        let of_node = index.nodes.get(node);
+        let ids = of_node.map(|all| all.networks.range((network, first)..=(network, last)));
+        ids.into_iter()
+            .flatten()
+            .filter_map(|(_, id)| index.containers.get(id).cloned())
+            .collect()
+    }
+
     /// A writer that panicked leaves the index usable: every change to it is whole or absent for the
     /// one container concerned, and the next sync of its node mends that.
     fn read(&self) -> RwLockReadGuard<'_, Index> {
@@ -420,6 +435,9 @@ impl NodeTotals {
     fn add(&mut self, container: &Container) {
         self.containers.insert(container.id);
         *self.images.entry(container.image).or_default() += 1;
+        let joined = container.networks.iter();
+        self.networks
+            .extend(joined.map(|network| (*network, container.id)));
         let counts = &mut self.counts;
         let claim = container.unmanaged_claim();
         counts.containers += 1;
@@ -433,6 +451,9 @@ impl NodeTotals {
 
     fn drop(&mut self, container: &Container) {
         self.containers.remove(&container.id);
+        for network in &container.networks {
+            self.networks.remove(&(*network, container.id));
+        }
         if let Some(made) = self.images.get_mut(&container.image) {
             *made -= 1;
             if *made == 0 {

@@ -1,5 +1,6 @@
 //! Reads an engine's objects for the watcher: one container, what its list item leaves out, and the short lists.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::future::Future;
 use std::sync::Arc;
@@ -7,6 +8,7 @@ use std::time::Duration;
 
 use api_compat::inspect::Summary;
 use api_compat::json_view::{Malformed, View};
+use api_compat::labels;
 use jiff::Timestamp;
 use serde_json::value::RawValue;
 
@@ -15,6 +17,7 @@ use super::container::Container;
 use super::error::Error;
 use super::host::{Host, ListKind};
 use super::images::Images;
+use super::own_networks::OwnNetwork;
 use crate::model::{ContainerId, Resources};
 
 /// A read that has not come by then is made again with the next change of its object.
@@ -105,8 +108,17 @@ pub(super) async fn read_list(host: &Host, kind: ListKind) -> Result<(), Error> 
             .store(Arc::new(Images::read(&body).map_err(garbled)?)),
         ListKind::Networks => {
             let networks: Vec<Box<RawValue>> = serde_json::from_slice(&body).map_err(garbled)?;
+            let views = || {
+                let items = networks.iter();
+                items.filter_map(|item| View::parse(item.get().as_bytes()).ok())
+            };
+            let own = |network: View<'_>| OwnNetwork::read(network, host.tag.cluster);
+            host.tag.networks.listed(views().filter_map(own).collect());
+            let strangers = views().filter(|network| own(*network).is_none());
+            let known_by =
+                |network: View<'_>| ["Name", "Id"].map(|of| network.text_of(of).into_owned());
             host.network_names
-                .store(Arc::new(texts(&networks, &["Name", "Id"])));
+                .store(Arc::new(strangers.flat_map(known_by).collect()));
             host.networks.store(Arc::new(networks));
         }
         ListKind::Volumes => {
@@ -114,10 +126,21 @@ pub(super) async fn read_list(host: &Host, kind: ListKind) -> Result<(), Error> 
             let volumes = volumes.volumes.unwrap_or_default();
             host.volume_names
                 .store(Arc::new(texts(&volumes, &["Name"])));
+            host.volume_groups.store(Arc::new(groups(&volumes)));
             host.volumes.store(Arc::new(volumes));
         }
     }
     Ok(())
+}
+
+/// The groups that items say they belong to.
+fn groups(items: &[Box<RawValue>]) -> BTreeSet<String> {
+    items
+        .iter()
+        .filter_map(|item| View::parse(item.get().as_bytes()).ok())
+        .filter_map(|item| item.at(&["Labels", labels::GROUP])?.str())
+        .map(Cow::into_owned)
+        .collect()
 }
 
 /// What these members of all items say.

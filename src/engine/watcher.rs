@@ -61,6 +61,8 @@ pub enum Observation {
     Counted(NodeId),
     /// A container of ours changed.
     Changed(ContainerId),
+    /// A container that is not ours has left a network of the cluster, on this node.
+    Left(NodeId),
     /// A container of ours is gone from its engine.
     Gone {
         /// The container.
@@ -355,7 +357,14 @@ impl Watcher {
             return;
         }
         let tag = &self.host.tag;
-        match event.render(&tag.origin(), None) {
+        let network = (event.kind == "network")
+            .then(|| {
+                let name = event.attribute("name").unwrap_or_default();
+                tag.networks.told(&event.action, &event.actor, name)
+            })
+            .flatten()
+            .map(|ours| ours.to_string());
+        match event.render(&tag.origin(), network.as_deref()) {
             Ok(line) => self
                 .ring
                 .push(at.saturating_sub(self.clock_ahead_nanos), tag, line.into()),
@@ -643,10 +652,22 @@ impl Watcher {
         if unclear && !self.inspects.contains(&id) {
             self.inspects.push_back(id);
         }
+        let left = self.leaves_a_network(&container);
         self.inventory.put(container);
         if ours {
             self.observe(Observation::Changed(id)).await;
+        } else if left {
+            self.observe(Observation::Left(self.host.tag.id)).await;
         }
+    }
+
+    /// Whether it was in a network of the cluster in which it is no more.
+    fn leaves_a_network(&self, container: &Container) -> bool {
+        let before = self.inventory.get(&container.id);
+        before.is_some_and(|before| {
+            let mut joined = before.networks.iter();
+            joined.any(|network| !container.networks.contains(network))
+        })
     }
 
     /// Adds to a list item what is known beside it: from events, else (`continuous`: nothing was
@@ -717,13 +738,16 @@ impl Watcher {
     }
 
     async fn gone(&mut self, id: ContainerId) {
-        let request = self.forget(id).and_then(|container| container.request);
-        if let Some(request) = request {
+        let gone = self.forget(id);
+        let joined = gone.as_ref().is_some_and(|gone| !gone.networks.is_empty());
+        if let Some(request) = gone.and_then(|container| container.request) {
             let gone = Observation::Gone {
                 container: id,
                 request,
             };
             self.observe(gone).await;
+        } else if joined {
+            self.observe(Observation::Left(self.host.tag.id)).await;
         }
     }
 

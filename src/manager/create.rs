@@ -3,8 +3,9 @@
 //! | step | if we crash right after |
 //! | --- | --- |
 //! | decide | nothing happened |
-//! | commit the reservation | nothing was made: it ends with the manager's memory |
-//! | the node gets the image, if it lacks it (`images`) | the reservation is given up, the image stays |
+//! | commit the reservation | nothing was made: it is given up when its node is listed again |
+//! | the node gets the image, if it lacks it (`images`) | the same; the image stays |
+//! | the engine gets the networks that it joins | the same; see `networks` |
 //! | the engine makes it, with our labels | it is found by its labels and adopted |
 //! | reply; the binding is committed behind it | the same |
 
@@ -20,6 +21,7 @@ use api_compat::query::Query;
 use bytes::Bytes;
 use http::StatusCode;
 
+use super::networks::Joins;
 use super::placing::claim;
 use super::{Error, Manager, names};
 use crate::clock;
@@ -82,8 +84,8 @@ impl Manager {
             };
             let request = RequestId::from_bytes(clock::random_bytes());
             let _mark = self.under_way.mark(request);
-            let host = match self.reserve(&order, &name, request, &not_on).await {
-                Ok(host) => host,
+            let (host, joins) = match self.reserve(&order, &name, request, &not_on).await {
+                Ok(reserved) => reserved,
                 // Nobody asked for this name: another will do.
                 Err(Error::NameInUse { .. }) if order.name.is_none() => continue,
                 Err(error) => return Err(error),
@@ -92,7 +94,8 @@ impl Manager {
             let made = match self.have_image(image, &host, &order.caller).await {
                 Ok(known_as) => {
                     let image = known_as.as_deref();
-                    self.make(&order, &name, image, request, &host).await
+                    self.make(&order, &name, image, request, &host, &joins)
+                        .await
                 }
                 Err(error) => Err(error),
             };
@@ -125,7 +128,7 @@ impl Manager {
         name: &str,
         request: RequestId,
         not_on: &BTreeSet<NodeId>,
-    ) -> Result<Arc<Host>, Error> {
+    ) -> Result<(Arc<Host>, Joins), Error> {
         let mut lost = 0;
         loop {
             let placing = self.placing.lock().await;
@@ -138,7 +141,7 @@ impl Manager {
                 owner: Owner::Plain,
                 claim: claim(order.wanted),
                 ports: choice.ports,
-                networks: Vec::new(),
+                networks: choice.joins.ids().into_iter().collect(),
                 volumes: order
                     .wanted
                     .volumes
@@ -158,7 +161,7 @@ impl Manager {
                 .await;
             drop(placing);
             match reserved {
-                Ok(_) => return Ok(choice.host),
+                Ok(_) => return Ok((choice.host, choice.joins)),
                 Err(Error::Refused(Refusal::NameTaken { .. })) => {
                     self.name_is_free(name, None).await?
                 }
@@ -166,6 +169,8 @@ impl Manager {
                     Refusal::NoRoom { .. }
                     | Refusal::PortTaken { .. }
                     | Refusal::VolumeElsewhere { .. }
+                    | Refusal::NetworkElsewhere { .. }
+                    | Refusal::NoSuchNetwork { .. }
                     | Refusal::NodeNotReady { .. }
                     | Refusal::NodeNotActive { .. },
                 )) if lost < RACES_LOST => lost += 1,
@@ -189,7 +194,9 @@ impl Manager {
         image: Option<&str>,
         request: RequestId,
         host: &Arc<Host>,
+        joins: &Joins,
     ) -> Result<EngineReply, Error> {
+        let networks = self.joined_on(host, joins).await?;
         let mut body = Body::parse(order.body).map_err(|error| Error::Impossible(error.message))?;
         let (request_label, cluster_label) =
             (request.to_string(), self.settings.cluster.to_string());
@@ -200,6 +207,7 @@ impl Manager {
         if let Some(image) = image {
             body.set_image(image);
         }
+        body.set_networks(|reference| networks.get(reference).cloned());
         let mut query = order.query.clone();
         query.set("name", name);
         let target = format!("/containers/create?{}", query.encode());

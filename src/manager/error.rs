@@ -16,6 +16,16 @@ pub enum Error {
         /// Its holder.
         holder: Option<ContainerId>,
     },
+    /// Containers join the network.
+    #[error("network {network} is in use")]
+    NetworkInUse {
+        /// Its name.
+        network: String,
+        /// Whether any of them runs.
+        runs: bool,
+        /// Their names and ids.
+        holders: Vec<(String, ContainerId)>,
+    },
     /// No node has the image.
     #[error("no node has the image {image}")]
     NoImage {

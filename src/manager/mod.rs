@@ -15,6 +15,7 @@ mod lifecycle;
 mod membership;
 mod name_in_use;
 mod names;
+mod networks;
 mod observe;
 mod placing;
 mod pool;
@@ -37,6 +38,7 @@ use crate::tasks::Tasks;
 pub use create::{CreateOrder, Created};
 pub use error::Error;
 pub use images::{Image, moved, tag_name};
+pub use networks::{Joining, NewNetwork};
 pub use pool::{Member, NodeChange};
 pub use recipe::{Error as RecipeError, Recipe};
 
@@ -77,6 +79,7 @@ pub struct Manager {
     settings: Settings,
     under_way: lifecycle::UnderWay,
     bringing: bringing::Bringing,
+    networks: networks::Networks,
     /// Held from a decision until it is committed: the next one sees what this one promised.
     placing: tokio::sync::Mutex<()>,
     /// Held while nodes come or go.
@@ -102,6 +105,7 @@ impl Manager {
             settings: settings.clone(),
             under_way: lifecycle::UnderWay::default(),
             bringing: bringing::Bringing::default(),
+            networks: networks::Networks::default(),
             placing: tokio::sync::Mutex::default(),
             joining: tokio::sync::Mutex::default(),
             tasks,
@@ -118,6 +122,11 @@ impl Manager {
             manager.commit(found).await?;
         }
         Ok(Arc::new(manager))
+    }
+
+    /// The cluster's id.
+    pub fn cluster_id(&self) -> ClusterId {
+        self.settings.cluster
     }
 
     /// The cluster as last committed.
@@ -165,6 +174,7 @@ impl Manager {
         command: Command,
         blobs: Vec<Blob>,
     ) -> Result<Change, Error> {
+        let left = self.networks_are_left_on(&command);
         let envelope = Envelope::new(request, caller, clock::now(), command);
         let applied = self
             .store
@@ -176,8 +186,10 @@ impl Manager {
             )
             .await
             .map_err(Error::Commit)?;
-        state::read_outcome(&applied.outcome)
-            .map_err(Error::Outcome)?
-            .map_err(Error::Refused)
+        let outcome = state::read_outcome(&applied.outcome).map_err(Error::Outcome)?;
+        if let Some(node) = left {
+            self.networks.untidy(node);
+        }
+        outcome.map_err(Error::Refused)
     }
 }

@@ -71,7 +71,7 @@ impl Manager {
     }
 
     /// Whether a container is still there. One whose engine does not say so is.
-    async fn still_exists(&self, node: NodeId, container: ContainerId) -> bool {
+    pub(super) async fn still_exists(&self, node: NodeId, container: ContainerId) -> bool {
         self.presence(node, container).await != Presence::Gone
     }
 

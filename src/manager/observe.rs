@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use tokio::sync::mpsc;
 
+use super::networks::{adopted, joining};
 use super::{Error, Manager};
 use crate::engine::{Container, Observation, RunState};
 use crate::model::{ContainerId, NodeId, Placement, RequestId};
@@ -36,9 +37,11 @@ impl Manager {
                     let manager = Arc::clone(&self);
                     spawn_stream(tracing::info_span!("removals"), async move {
                         manager.settle_node(node).await;
+                        manager.networks.untidy(node);
                         manager.counted(node).await;
                     });
                 }
+                Some(Observation::Left(node)) => self.networks.untidy(node),
                 Some(Observation::Counted(node)) => self.counted(node).await,
             }
         }
@@ -108,7 +111,9 @@ impl Manager {
                 request,
                 running: true,
             }),
-            Some(_) => renaming(&container, placement),
+            Some(_) => {
+                renaming(&container, placement).or_else(|| joining(&container, placement, &cluster))
+            }
         }
     }
 
@@ -189,7 +194,7 @@ fn adoption(manager: &Manager, container: &Container, request: RequestId) -> Opt
             owner: crate::model::Owner::Plain,
             claim: container.details?.claim,
             ports: Vec::new(),
-            networks: Vec::new(),
+            networks: adopted(container, &manager.cluster()),
             volumes: Vec::new(),
             acting: manager.me,
             recipe: None,

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use api_compat::create::{Create, HostPort, Wanted};
 use api_compat::image_ref::ImageRef;
 
+use super::networks::Joins;
 use super::{CreateOrder, Error, Image, Manager};
 use crate::engine::{Found, Host, Verdict};
 use crate::model::{
@@ -23,6 +24,8 @@ pub(super) struct Choice {
     pub(super) host: Arc<Host>,
     /// Ports with numbers, free on that node.
     pub(super) ports: Vec<PortClaim>,
+    /// The networks of the cluster that it joins.
+    pub(super) joins: Joins,
 }
 
 impl Manager {
@@ -34,6 +37,7 @@ impl Manager {
     ) -> Result<Choice, Error> {
         let cluster = self.cluster();
         let ports = port_claims(&order.wanted.host_ports);
+        let joins = self.joins(order.wanted);
         let mut request = Request {
             claim: claim(order.wanted),
             ports: ports.iter().map(|claim| claim.port).collect(),
@@ -41,18 +45,29 @@ impl Manager {
             bring_image: true,
             platform: platform(order.query.text("platform")),
             constraints: order.constraints.to_vec(),
-            pins: self.pins(order.wanted, &cluster)?,
+            pins: self.pins(order.wanted, &joins, &cluster)?,
         };
         let image = self.image(&request.image);
         let candidates = self.candidates(&request, image.as_ref(), &cluster, not_on);
+        if let Some(beside) = self.beside_its_group(order.wanted, &joins, &cluster) {
+            let mut grouped = request.clone();
+            grouped.pins.push(beside);
+            if let Ok(chosen) = scheduler::place(&grouped, &candidates) {
+                return self.chosen(chosen.node, ports, joins);
+            }
+            grouped.ports.clear();
+            if let Ok(chosen) = scheduler::place(&grouped, &candidates) {
+                return self.chosen(chosen.node, Vec::new(), joins);
+            }
+        }
         if let Ok(chosen) = scheduler::place(&request, &candidates) {
-            return self.chosen(chosen.node, ports);
+            return self.chosen(chosen.node, ports, joins);
         }
         // An engine creates a container whose port is taken, and refuses to start it while it is: compose makes a
         // container's successor before it stops the container. So a port parts containers, but forbids none.
         request.ports.clear();
         match scheduler::place(&request, &candidates) {
-            Ok(chosen) => self.chosen(chosen.node, Vec::new()),
+            Ok(chosen) => self.chosen(chosen.node, Vec::new(), joins),
             Err(Refusal::NoImage { image }) => Err(Error::NoImage {
                 image: with_tag(image),
             }),
@@ -60,11 +75,11 @@ impl Manager {
         }
     }
 
-    fn chosen(&self, node: NodeId, ports: Vec<PortClaim>) -> Result<Choice, Error> {
+    fn chosen(&self, node: NodeId, ports: Vec<PortClaim>, joins: Joins) -> Result<Choice, Error> {
         let host = self.fleet.host(&node).ok_or_else(|| {
             Error::Impossible("the chosen node has just left the cluster: try again".to_owned())
         })?;
-        Ok(Choice { host, ports })
+        Ok(Choice { host, ports, joins })
     }
 
     /// Whether any node has the image.
@@ -142,8 +157,13 @@ impl Manager {
     }
 
     /// What ties the container to nodes: other containers, volumes and networks that are only there.
-    fn pins(&self, wanted: &Create<'_>, cluster: &Cluster) -> Result<Vec<Pin>, Error> {
-        let mut pins = Vec::new();
+    fn pins(
+        &self,
+        wanted: &Create<'_>,
+        joins: &Joins,
+        cluster: &Cluster,
+    ) -> Result<Vec<Pin>, Error> {
+        let mut pins = self.network_pins(joins, cluster);
         for need in &wanted.needs {
             // What does not exist is refused by the engine, in its words.
             if let Found::One(container) = self.fleet.inventory.find(&need.container) {
@@ -161,7 +181,8 @@ impl Manager {
             let holders = self.holders(|host| host.has_volume(&volume.name));
             pins.extend(pin("volume", &volume.name, promised, &holders)?);
         }
-        for network in &wanted.networks {
+        let strangers = wanted.networks.iter();
+        for network in strangers.filter(|network| !joins.contains(network)) {
             let holders = self.holders(|host| host.has_network(network));
             // Several nodes have built-in networks and ones of the same name: any of them will do.
             if !holders.is_empty() && holders.len() < self.fleet.hosts().len() {

@@ -58,6 +58,10 @@ impl Manager {
             tracing::info_span!("observe"),
             Arc::clone(self).observe(observed, self.tasks.stopping()),
         );
+        self.tasks.spawn(
+            tracing::info_span!("networks"),
+            Arc::clone(self).keep_networks_tidy(self.tasks.stopping()),
+        );
         let (contacts, notices) = contacts(&self.cluster(), given);
         for notice in notices {
             tracing::warn!("{notice}");

@@ -360,6 +360,11 @@ fn is_finished_without_its_client(operation: Operation) -> bool {
             | O::Commit
             | O::ImageTag
             | O::ImageRemove
+            | O::NetworkCreate
+            | O::NetworkConnect
+            | O::NetworkDisconnect
+            | O::NetworkRemove
+            | O::NetworkPrune
     )
 }
 

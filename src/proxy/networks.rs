@@ -1,26 +1,33 @@
-//! `/networks/…`: each network belongs to the engine that made it; the builtin ones, which every engine has, are shown
-//! as one.
+//! `/networks/…`: the cluster's networks are told of from the state, and by their node's engine where they are on one;
+//! those that were made behind our back belong to their engines; the builtin ones, which every engine has, are shown as
+//! one.
 
 use std::sync::Arc;
 
-use api_compat::create::syntax_error;
+use api_compat::create::{check_content_type, syntax_error, with_network_id};
 use api_compat::error::ApiError;
 use api_compat::filters::{self, Filters};
 use api_compat::json_edit::{Edit, quote};
-use api_compat::json_view::View;
+use api_compat::json_view::{Malformed, View};
+use api_compat::network_create::{self, Create, check_name, shown, with_our_id};
 use api_compat::network_list::{self, Found, Network, NetworkQuery};
 use api_compat::route::Operation;
 use api_compat::version::ApiVersion;
+use api_compat::{labels, timestamp};
 use bytes::Bytes;
+use http::header::CONTENT_TYPE;
 use http::{Method, StatusCode};
 use serde::{Deserialize, Serialize};
 
 use super::exchange::Exchange;
 use super::forward::{forward, with_query};
-use super::reply::{self, Outcome, from_engine, ok_json};
+use super::reply::{self, Outcome, from_engine, from_manager, ok_json};
 use super::short_lists::{Gathered, PRUNE_PATIENCE, engines_query, prune, read};
 use super::{Proxy, fan_out, system};
-use crate::engine::{EngineCall, Host, ListKind};
+use crate::clock;
+use crate::engine::{Container, EngineCall, Host, ListKind, OwnNetwork};
+use crate::manager::NewNetwork;
+use crate::model::{self, Caller, NetworkId};
 
 /// How long a node may take to say who is in its builtin network.
 const INSPECT_PATIENCE: std::time::Duration = std::time::Duration::from_secs(2);
@@ -43,11 +50,71 @@ fn gather(proxy: &Proxy) -> Gathered {
     Gathered::listed(proxy, Host::networks)
 }
 
-fn networks(gathered: &Gathered) -> Vec<Network<'_>> {
-    gathered
+/// A network of the cluster as clients are to see it.
+struct Ours {
+    network: Arc<model::Network>,
+    json: Vec<u8>,
+    /// The place of its node in the lists; past their end if it is on none.
+    node: usize,
+}
+
+/// The cluster's networks: the engine's words where one has it, in the first of the lists that tell of it.
+fn ours(proxy: &Proxy, lists: &[&Gathered]) -> Result<Vec<Ours>, ApiError> {
+    let cluster = proxy.manager.cluster();
+    let all = cluster.networks();
+    all.map(|network| {
+        let found = lists
+            .iter()
+            .find_map(|list| on_its_node(proxy, list, network));
+        let (node, json) = match found {
+            Some((node, view)) => (node, with_our_id(view, network.id)),
+            None => (usize::MAX, not_there(network).map(String::into_bytes)),
+        };
+        Ok(Ours {
+            network: Arc::clone(network),
+            json: json.map_err(|error| unreadable(network, &error))?,
+            node,
+        })
+    })
+    .collect()
+}
+
+/// What the engine of a network's node says of it: the node that it is bound to, or where strangers join it.
+fn on_its_node<'a>(
+    proxy: &Proxy,
+    list: &'a Gathered,
+    network: &model::Network,
+) -> Option<(usize, View<'a>)> {
+    let cluster = proxy.manager.cluster_id();
+    let is_it = |view| OwnNetwork::read(view, cluster).is_some_and(|own| own.id == network.id);
+    list.views().find(|(node, view)| {
+        let node = list.hosts[*node].tag.id;
+        let joined = || !proxy.fleet.inventory.joined(&node, network.id).is_empty();
+        is_it(*view) && network.node().map_or_else(joined, |bound| bound == node)
+    })
+}
+
+fn not_there(network: &model::Network) -> Result<String, Malformed> {
+    let (spec, name) = (network.spec.as_bytes(), &network.name);
+    shown(spec, name, network.id, network.created)
+}
+
+fn unreadable(network: &model::Network, error: &Malformed) -> ApiError {
+    ApiError::internal(format!("network {}: {error}", network.name))
+}
+
+/// All networks: those of the engines that are not the cluster's, and the cluster's.
+fn networks<'a>(proxy: &Proxy, gathered: &'a Gathered, ours: &'a [Ours]) -> Vec<Network<'a>> {
+    let cluster = proxy.manager.cluster_id();
+    let strangers = gathered
         .views()
-        .map(|(node, view)| Network::of(view, node))
-        .collect()
+        .filter(|(_, view)| OwnNetwork::read(*view, cluster).is_none())
+        .map(|(node, view)| Network::of(view, node));
+    let ours = ours.iter().filter_map(|network| {
+        let view = View::parse(&network.json).ok()?;
+        Some(Network::of_cluster(view, network.node))
+    });
+    strangers.chain(ours).collect()
 }
 
 /// In a pool of one the engine's own list; else what was last read, unless only the engines know.
@@ -61,12 +128,13 @@ async fn list(proxy: &Proxy, exchange: Exchange) -> Outcome {
     let call = EngineCall::get(target).at(exchange.version);
     let is_wanted =
         |host: &Host| wanted.wants_node(host.tag.name.as_str(), &host.tag.id.to_string());
-    if let Some(host) = proxy.fleet.only()
+    if let Some(host) = passes_through(proxy)
         && is_wanted(&host)
         && let Ok(answer) = host.call(call.clone()).await
     {
         return Ok(reply::passed_on(answer));
     }
+    let listed = gather(proxy);
     let mut gathered = gather(proxy);
     // Below 1.28 lists tell who is in each network.
     if wanted.asks_for_use() || exchange.version < ApiVersion::new(1, 28) {
@@ -74,8 +142,16 @@ async fn list(proxy: &Proxy, exchange: Exchange) -> Outcome {
             .ask(call, |body| serde_json::from_slice(body))
             .await;
     }
-    let mut all = networks(&gathered);
-    all.retain(|network| is_wanted(&gathered.hosts[network.node]));
+    let ours = ours(proxy, &[&gathered, &listed])?;
+    let mut all = networks(proxy, &gathered, &ours);
+    all.retain(|network| match gathered.hosts.get(network.node) {
+        Some(host) => is_wanted(host),
+        None => wanted.wants_any_node(),
+    });
+    if let Some(dangling) = wanted.dangling() {
+        let joined = |id: &str| id.parse().is_ok_and(|id| proxy.manager.is_joined(id));
+        all.retain(|network| !network.of_cluster || dangling != joined(&network.id));
+    }
     let mut body = vec![b'['];
     for (network, shown_as) in network_list::rows(&all, &gathered.names()) {
         if wanted.matches(&network, &shown_as) {
@@ -92,6 +168,13 @@ async fn list(proxy: &Proxy, exchange: Exchange) -> Outcome {
     Ok(reply)
 }
 
+/// The engine that answers for the pool as it stands: the only one, if the cluster has no networks of its own.
+fn passes_through(proxy: &Proxy) -> Option<Arc<Host>> {
+    let only = proxy.fleet.only()?;
+    let has_own = proxy.manager.cluster().networks().next().is_some();
+    (!has_own).then_some(only)
+}
+
 /// One network on one node.
 struct Place {
     host: Arc<Host>,
@@ -99,12 +182,23 @@ struct Place {
     name: String,
 }
 
-/// Where the network is that `reference` means: on several nodes only if it is a builtin one, or one that several nodes
-/// know by one id. Ready nodes come first.
-fn find(proxy: &Proxy, reference: &str) -> Result<Vec<Place>, ApiError> {
+/// What a reference to a network means.
+enum Meant {
+    /// A network of the cluster.
+    Cluster(Arc<model::Network>),
+    /// One of engines: on several nodes only if it is a builtin one, or one that several nodes know by one id. Ready nodes
+    /// come first.
+    Engines(Vec<Place>),
+}
+
+fn find(proxy: &Proxy, reference: &str) -> Result<Meant, ApiError> {
     let gathered = gather(proxy);
-    let all = networks(&gathered);
-    let is_node = |text: &str, node: usize| gathered.hosts[node].tag.is(text);
+    let ours = ours(proxy, &[&gathered])?;
+    let all = networks(proxy, &gathered, &ours);
+    let is_node = |text: &str, node: usize| {
+        let host = gathered.hosts.get(node);
+        host.is_some_and(|host| host.tag.is(text))
+    };
     let ambiguous = |count: usize, by: &str, way_out: String| {
         ApiError::bad_parameter(format!(
             "{count} matches found based on {by}: network {reference} is ambiguous{way_out}"
@@ -112,14 +206,19 @@ fn find(proxy: &Proxy, reference: &str) -> Result<Vec<Place>, ApiError> {
     };
     match network_list::find(&all, reference, is_node) {
         Found::None => Err(not_found(reference)),
-        Found::One(found) => Ok(found
-            .into_iter()
-            .map(|network| Place {
+        Found::One(found) => {
+            if let Some(id) = found.iter().find(|n| n.of_cluster).map(|n| &n.id) {
+                let network = ours.iter().find(|own| own.network.id.to_string() == **id);
+                let network = network.ok_or_else(|| not_found(reference))?;
+                return Ok(Meant::Cluster(Arc::clone(&network.network)));
+            }
+            let places = found.into_iter().map(|network| Place {
                 host: Arc::clone(&gathered.hosts[network.node]),
                 id: network.id.to_string(),
                 name: network.name.to_string(),
-            })
-            .collect()),
+            });
+            Ok(Meant::Engines(places.collect()))
+        }
         Found::SameName(found) => {
             let names = gathered.names();
             let ways: Vec<_> = found
@@ -136,13 +235,36 @@ fn find(proxy: &Proxy, reference: &str) -> Result<Vec<Place>, ApiError> {
     }
 }
 
+/// The node that has a network of the cluster, and what its engine knows it by.
+fn its_place(proxy: &Proxy, network: &model::Network) -> Option<(Arc<Host>, NetworkId)> {
+    let has_it = |host: &Arc<Host>| {
+        let joined = || {
+            !proxy
+                .fleet
+                .inventory
+                .joined(&host.tag.id, network.id)
+                .is_empty()
+        };
+        network
+            .node()
+            .map_or_else(joined, |bound| bound == host.tag.id)
+    };
+    let hosts = proxy.fleet.hosts();
+    let host = hosts.values().find(|host| has_it(host))?;
+    let own = host.tag.networks.of(network.id)?;
+    Some((Arc::clone(host), own.engine_id))
+}
+
 fn not_found(reference: &str) -> ApiError {
     ApiError::not_found(format!("network {reference} not found"))
 }
 
 async fn inspect(proxy: &Proxy, exchange: Exchange) -> Outcome {
     let reference = exchange.name().to_owned();
-    let places = find(proxy, &reference)?;
+    let places = match find(proxy, &reference)? {
+        Meant::Cluster(network) => return inspect_ours(proxy, exchange, &network).await,
+        Meant::Engines(places) => places,
+    };
     let Some(place) = places.first() else {
         return Err(not_found(&reference));
     };
@@ -167,6 +289,30 @@ async fn inspect(proxy: &Proxy, exchange: Exchange) -> Outcome {
     } else {
         Ok(reply)
     }
+}
+
+/// What its engine says, with our id; else what one that nobody has joined looks like.
+async fn inspect_ours(proxy: &Proxy, exchange: Exchange, network: &model::Network) -> Outcome {
+    let scope = exchange.query()?.text("scope").to_owned();
+    if !matches!(&*scope, "" | "local") {
+        return Err(not_found(exchange.name()));
+    }
+    let unreadable = |error| unreadable(network, &error);
+    if let Some((host, id)) = its_place(proxy, network) {
+        let path = exchange.route.operation.target(&[&id.to_string()]);
+        let call = EngineCall::get(with_query(path, exchange.raw_query())).at(exchange.version);
+        let answer = host.call(call).await.map_err(from_engine)?;
+        if answer.status.is_success() {
+            let view = View::parse(&answer.body).map_err(unreadable)?;
+            let json = with_our_id(view, network.id).map_err(unreadable)?;
+            return Ok(reply::json(StatusCode::OK, json));
+        }
+        if answer.status != StatusCode::NOT_FOUND {
+            return Ok(reply::passed_on(answer));
+        }
+    }
+    let json = not_there(network).map_err(unreadable)?;
+    Ok(reply::json(StatusCode::OK, json))
 }
 
 /// What the first ready node says of its builtin network, with the containers of all nodes in it.
@@ -212,24 +358,80 @@ fn inspect_builtin(
     }
 }
 
-async fn create(proxy: &Proxy, exchange: Exchange) -> Outcome {
-    let Some(host) = proxy.fleet.only() else {
-        return Err(if proxy.fleet.hosts().is_empty() {
-            system::nobody(proxy)
-        } else {
-            ApiError::not_implemented(
-                "network create is not supported on a cluster endpoint yet: networks that are made on the node of their \
-                 first container are coming; until then use the network `bridge`, or create the network on the engine \
-                 itself and use it by name",
-            )
-        });
-    };
-    let target = with_query(Operation::NetworkCreate.target(&[]), exchange.raw_query());
-    let reply = forward(&host, &target, exchange).await?;
-    if reply.status().is_success() {
-        host.reread(ListKind::Networks).await;
+/// A record, until its first container decides where it goes; `node/name` decides now.
+async fn create(proxy: &Proxy, mut exchange: Exchange) -> Outcome {
+    if let Some(host) = passes_through(proxy) {
+        let target = with_query(Operation::NetworkCreate.target(&[]), exchange.raw_query());
+        let reply = forward(&host, &target, exchange).await?;
+        if reply.status().is_success() {
+            host.reread(ListKind::Networks).await;
+        }
+        return Ok(reply);
     }
-    Ok(reply)
+    if proxy.fleet.hosts().is_empty() {
+        return Err(system::nobody(proxy));
+    }
+    let content_type = exchange.headers().get(CONTENT_TYPE);
+    let content_type = content_type.and_then(|value| value.to_str().ok());
+    let content_type = content_type.map(str::to_owned);
+    let body = exchange.read_body().await?;
+    check_content_type(content_type.as_deref(), !body.is_empty())?;
+    let asked = Create::read(&body)?;
+    let pinned = asked
+        .name
+        .split_once('/')
+        .and_then(|(node, name)| Some((proxy.fleet.named(node)?, name)));
+    let (host, name) = match pinned {
+        Some((host, name)) => (Some(host), name),
+        None => (None, &*asked.name),
+    };
+    check_name(name)?;
+    can_be_made(proxy, &asked, host.as_deref())?;
+    let gathered = gather(proxy);
+    let strangers = networks(proxy, &gathered, &[]);
+    if strangers.iter().any(|network| network.name == name) {
+        return Err(ApiError::conflict(format!(
+            "network with name {name} already exists"
+        )));
+    }
+    let spec = String::from_utf8(body.to_vec())
+        .map_err(|error| ApiError::bad_parameter(format!("invalid JSON: {error}")))?;
+    let new = NewNetwork {
+        name: name.to_owned(),
+        spec,
+        group: asked.label(labels::GROUP).map(str::to_owned),
+        node: host.map(|host| host.tag.id),
+    };
+    let made = proxy.manager.create_network(new, &exchange.peer.caller);
+    let id = made.await.map_err(from_manager)?;
+    let made = format!("{{\"Id\":\"{id}\",\"Warning\":\"\"}}\n");
+    Ok(reply::json(StatusCode::CREATED, made))
+}
+
+/// Refuses what no node of the pool could make.
+fn can_be_made(proxy: &Proxy, asked: &Create<'_>, host: Option<&Host>) -> Result<(), ApiError> {
+    if asked.driver == "overlay" {
+        return Err(ApiError::not_implemented(
+            "the network driver overlay is not supported on a cluster endpoint yet: networks across hosts are coming; until \
+             then use the driver bridge, or none, and all that join the network run on one node",
+        ));
+    }
+    if asked.is_config && host.is_none() {
+        return Err(ApiError::not_implemented(
+            "a configuration network means something on its own host only: give the node in its name (NODE/NAME), and in that              of each network that is made from it",
+        ));
+    }
+    let hosts = proxy.fleet.hosts();
+    let known = |host: &Host| network_create::knows_driver(&host.facts().info, &asked.driver);
+    let is_known = match host {
+        Some(host) => known(host),
+        None => hosts.values().any(|host| known(host)),
+    };
+    if is_known {
+        return Ok(());
+    }
+    let driver = &asked.driver;
+    Err(ApiError::not_found(format!("plugin {driver:?} not found")))
 }
 
 /// `connect` and `disconnect` happen on the container's node.
@@ -237,10 +439,13 @@ async fn join_or_leave(proxy: &Proxy, mut exchange: Exchange) -> Outcome {
     let body = exchange.read_body().await?;
     let (operation, reference) = (exchange.route.operation, exchange.route.name.clone());
     let (version, query) = (exchange.version, exchange.raw_query().to_owned());
+    let caller = exchange.peer.caller.clone();
     drop(exchange);
     let asked =
         View::parse(&body).map_err(|error| ApiError::bad_parameter(syntax_error(&body, &error)))?;
-    if let Some(field) = asked.repeated_field() {
+    let endpoint = asked.get_folded("EndpointConfig");
+    let mut objects = [Some(asked), endpoint].into_iter().flatten();
+    if let Some(field) = objects.find_map(|object| object.repeated_field()) {
         return Err(ApiError::bad_parameter(format!(
             "invalid JSON: the field {field} occurs twice"
         )));
@@ -258,53 +463,83 @@ async fn join_or_leave(proxy: &Proxy, mut exchange: Exchange) -> Outcome {
         Ok(found) => found,
         // With `force` an engine also cuts off what is left of a container that is gone.
         Err(_) if forced && operation == Operation::NetworkDisconnect => {
-            let places = find(proxy, &reference)?;
-            let Some(place) = places.first() else {
-                return Err(not_found(&reference));
+            let place = match find(proxy, &reference)? {
+                Meant::Cluster(network) => {
+                    its_place(proxy, &network).map(|(host, id)| (host, id.to_string()))
+                }
+                Meant::Engines(places) => {
+                    let first = places.into_iter().next();
+                    first.map(|place| (place.host, place.id))
+                }
             };
-            let answer = place
-                .host
-                .call(post(&place.id, body.clone()))
+            let (host, id) = place.ok_or_else(|| not_found(&reference))?;
+            let answer = host
+                .call(post(&id, body.clone()))
                 .await
                 .map_err(from_engine)?;
             return Ok(reply::passed_on(answer));
         }
         Err(error) => return Err(error),
     };
-    let id = container.id.to_string();
-    let network = on_node_of(proxy, &host, &reference, &container.name())?;
-    let body = match named {
-        Some(name) => {
-            let mut edit =
-                Edit::new(&body).map_err(|error| ApiError::bad_parameter(error.to_string()))?;
-            edit.replace(name, quote(&id));
-            Bytes::from(edit.finish())
+    let changing = proxy.manager.changing(&container);
+    let outcome = async {
+        let ours = match find(proxy, &reference) {
+            Ok(Meant::Cluster(network)) => Some(network),
+            Ok(Meant::Engines(_)) | Err(_) => None,
+        };
+        let joins = operation == Operation::NetworkConnect;
+        let joining = match &ours {
+            Some(network) if joins => {
+                let manager = &proxy.manager;
+                let joining = manager.join_network(network.id, &host, &container, &caller);
+                Some(joining.await.map_err(from_manager)?)
+            }
+            Some(_) | None => None,
+        };
+        let network = match (&ours, &joining) {
+            (_, Some(joining)) => joining.engine_id.to_string(),
+            (Some(network), None) => {
+                let here = host.tag.networks.of(network.id);
+                here.map_or_else(|| network.name.clone(), |own| own.engine_id.to_string())
+            }
+            (None, None) => on_node_of(proxy, &host, &reference, &container)?,
+        };
+        let mut edit =
+            Edit::new(&body).map_err(|error| ApiError::bad_parameter(error.to_string()))?;
+        if let Some(name) = named {
+            edit.replace(name, quote(&container.id.to_string()));
         }
-        None => body.clone(),
-    };
-    let change = host.change(container.id).await;
-    let answer = host.call(post(&network, body)).await.map_err(from_engine)?;
-    if answer.status.is_success() {
-        let (joins, runs) = (
-            operation == Operation::NetworkConnect,
-            container.state.is_up(),
-        );
-        // A container that does not run is only noted down: no event tells of it.
-        let last = if joins { "connect" } else { "disconnect" };
-        change.settle(runs.then_some(last)).await;
+        if let Some(endpoint) = endpoint
+            && let Some(told) = with_network_id(endpoint, &network)
+        {
+            edit.replace(endpoint, told);
+        }
+        let change = host.change(container.id).await;
+        let call = post(&network, Bytes::from(edit.finish()));
+        let answer = host.call(call).await.map_err(from_engine)?;
+        if answer.status.is_success() {
+            let runs = container.state.is_up();
+            // A container that does not run is only noted down: no event tells of it.
+            let last = if joins { "connect" } else { "disconnect" };
+            change.settle(runs.then_some(last)).await;
+        }
+        Ok(reply::passed_on(answer))
     }
-    Ok(reply::passed_on(answer))
+    .await;
+    proxy.manager.changed_by_us(changing).await;
+    outcome
 }
 
-/// What the container's engine knows the network by. If no engine has it that one says so in its own words.
+/// What the container's engine knows a network by that is not the cluster's. If no engine has it that one says so in its
+/// own words.
 fn on_node_of(
     proxy: &Proxy,
     host: &Arc<Host>,
     reference: &str,
-    container: &str,
+    container: &Container,
 ) -> Result<String, ApiError> {
     let gathered = gather(proxy);
-    let all = networks(&gathered);
+    let all = networks(proxy, &gathered, &[]);
     let here: Vec<_> = all
         .iter()
         .filter(|n| gathered.hosts[n.node].tag.id == host.tag.id)
@@ -324,8 +559,9 @@ fn on_node_of(
         Found::None | Found::SamePrefix(_) => return Ok(reference.to_owned()),
     };
     Err(ApiError::conflict(format!(
-        "container {container} is on node {}, and network {reference} is only on {}: a network of one host cannot reach \
+        "container {} is on node {}, and network {reference} is only on {}: a network of one host cannot reach \
          another; connect it to a network of its own node",
+        container.name(),
         host.tag.name,
         elsewhere.join(" and ")
     )))
@@ -333,7 +569,15 @@ fn on_node_of(
 
 async fn remove(proxy: &Proxy, exchange: Exchange) -> Outcome {
     let reference = exchange.name().to_owned();
-    let places = find(proxy, &reference)?;
+    let places = match find(proxy, &reference)? {
+        Meant::Cluster(network) => {
+            let caller = &exchange.peer.caller;
+            let removed = proxy.manager.remove_network(network.id, caller);
+            removed.await.map_err(from_manager)?;
+            return Ok(reply::status(StatusCode::NO_CONTENT));
+        }
+        Meant::Engines(places) => places,
+    };
     let Some(place) = places.first() else {
         return Err(not_found(&reference));
     };
@@ -365,12 +609,30 @@ async fn prune_all(proxy: &Proxy, exchange: Exchange) -> Outcome {
         #[serde(default)]
         networks_deleted: Option<Vec<String>>,
     }
-    let query = exchange.query()?;
+    let mut query = exchange.query()?;
     let wanted = Filters::parse(query.text("filters"))?;
     wanted.validate(filters::NETWORK_PRUNE)?;
-    let (hosts, call) = prune(proxy, "/networks/prune", &query, &wanted, exchange.version);
-    let (answers, missing) = fan_out::ask(hosts, &call, PRUNE_PATIENCE).await.merge()?;
-    let mut total = Pruned::default();
+    let ours = prune_ours(proxy, &exchange.peer.caller, &wanted).await?;
+    let mut theirs = wanted.clone();
+    let alone = passes_through(proxy).is_some();
+    if !alone {
+        // An engine does not know who is still promised to join.
+        theirs.add("label!", labels::NETWORK);
+        query.set("filters", &theirs.to_json());
+    }
+    let (mut hosts, call) = prune(proxy, "/networks/prune", &query, &theirs, exchange.version);
+    if !alone && wanted.contains("label!") {
+        // An engine keeps what has all of these labels, not what has any of them.
+        hosts.retain(|host| host.tag.networks.here().is_empty());
+    }
+    let (answers, missing) = if !alone && hosts.is_empty() {
+        Default::default()
+    } else {
+        fan_out::ask(hosts, &call, PRUNE_PATIENCE).await.merge()?
+    };
+    let mut total = Pruned {
+        networks_deleted: (!ours.is_empty()).then_some(ours),
+    };
     for (host, answer) in answers {
         let pruned: Pruned = read(&host, &answer.body)?;
         if let Some(names) = pruned.networks_deleted {
@@ -381,4 +643,45 @@ async fn prune_all(proxy: &Proxy, exchange: Exchange) -> Outcome {
     let mut reply = ok_json(&total)?;
     missing.mark(&mut reply);
     Ok(reply)
+}
+
+/// Removes the cluster's networks that nothing joins and the filters let through; says which.
+async fn prune_ours(
+    proxy: &Proxy,
+    caller: &Caller,
+    wanted: &Filters,
+) -> Result<Vec<String>, ApiError> {
+    let now = clock::now();
+    let until = match wanted.get("until").next() {
+        Some(until) => timestamp::parse(until, now)?,
+        None => None,
+    };
+    let mut pruned = Vec::new();
+    let cluster = proxy.manager.cluster();
+    for network in cluster.networks() {
+        let host = network.node().and_then(|node| proxy.fleet.host(&node));
+        let is_on_wanted = match host {
+            Some(host) => {
+                wanted.exact_match("node", host.tag.name.as_str())
+                    || wanted.exact_match("node", &host.tag.id.to_string())
+            }
+            None => !wanted.contains("node"),
+        };
+        let labelled = Create::read(network.spec.as_bytes())
+            .is_ok_and(|spec| wanted.match_labels_and_not(|label| spec.label(label)));
+        let old = until.is_none_or(|until| network.created < until);
+        if !is_on_wanted || !labelled || !old || proxy.manager.is_joined(network.id) {
+            continue;
+        }
+        // Whoever joins it meanwhile keeps it.
+        if proxy
+            .manager
+            .remove_network(network.id, caller)
+            .await
+            .is_ok()
+        {
+            pruned.push(network.name.clone());
+        }
+    }
+    Ok(pruned)
 }

@@ -11,6 +11,8 @@ use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 
 use crate::engine::{self, Body, NotWhole, empty, full, read_whole};
 use crate::manager;
+use crate::model::{ContainerId, NameKind};
+use crate::state::Refusal;
 
 /// An engine's error is a sentence; more than this is none.
 const ERROR_MAX_BYTES: usize = 1 << 20;
@@ -85,8 +87,22 @@ pub(crate) fn from_manager(error: manager::Error) -> ApiError {
                  rename) that container to be able to reuse that name."
             ))
         }
+        manager::Error::NetworkInUse {
+            network,
+            runs,
+            holders,
+        } => network_in_use(&network, runs, &holders),
         manager::Error::NoImage { image } => no_such_image(&image),
         manager::Error::NotBrought { .. } => ApiError::unavailable(error.to_string()),
+        manager::Error::Refused(Refusal::NameTaken {
+            kind: NameKind::Network,
+            name,
+            ..
+        }) => ApiError::conflict(format!("network with name {name} already exists")),
+        manager::Error::Refused(refusal @ Refusal::NetworkInUse { .. }) => ApiError {
+            status: StatusCode::FORBIDDEN,
+            message: format!("error while removing network: {refusal}"),
+        },
         manager::Error::NoNode(refusal) => ApiError::conflict(refusal.to_string()),
         manager::Error::Refused(refusal) => ApiError::conflict(refusal.to_string()),
         manager::Error::Engine(error) => from_engine(error),
@@ -95,6 +111,27 @@ pub(crate) fn from_manager(error: manager::Error) -> ApiError {
             ApiError::unavailable(format!("the change was not committed: {error}"))
         }
         manager::Error::Outcome(error) => ApiError::internal(error.to_string()),
+    }
+}
+
+/// Of containers that run an engine says this; it does not mind those that do not, which could not start any more.
+fn network_in_use(network: &str, runs: bool, holders: &[(String, ContainerId)]) -> ApiError {
+    let each: Vec<_> = holders
+        .iter()
+        .map(|(name, id)| format!("name:\"{name}\" id:\"{}\"", &id.to_string()[..12]))
+        .collect();
+    let each = each.join(", ");
+    let message = if runs {
+        format!("error while removing network: network {network} has active endpoints ({each})")
+    } else {
+        format!(
+            "error while removing network: network {network} has containers that do not run ({each}): remove them first, \
+             they could not be started without it"
+        )
+    };
+    ApiError {
+        status: StatusCode::FORBIDDEN,
+        message,
     }
 }
 

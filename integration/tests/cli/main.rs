@@ -12,6 +12,7 @@ mod containers;
 mod faults;
 mod finding;
 mod images;
+mod networks;
 mod nodes;
 mod old_clients;
 mod placing;
@@ -39,6 +40,7 @@ fn main() -> ExitCode {
         nodes::cases(),
         images::cases(),
         catalogue::cases(),
+        networks::cases(),
         pooled::cases(),
         pool_of_one::cases(),
         faults::cases(),

@@ -105,7 +105,7 @@ fn not_yet(lab: &Lab) -> Result<()> {
         (
             "POST",
             "/networks/create",
-            br#"{"Name":"net","Driver":"bridge"}"#,
+            br#"{"Name":"net","Driver":"overlay"}"#,
         ),
         ("POST", "/swarm/init", br"{}"),
     ] {
@@ -118,7 +118,7 @@ fn not_yet(lab: &Lab) -> Result<()> {
         "is not supported on a cluster endpoint",
     )?;
     pool.refuses(
-        "network create net",
+        "network create -d overlay net",
         "is not supported on a cluster endpoint",
     )
 }

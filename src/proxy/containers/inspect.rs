@@ -46,7 +46,7 @@ pub(super) async fn inspect(proxy: &Proxy, exchange: Exchange) -> Outcome {
         },
         address: tag.address.as_deref(),
         prefix_name: tag.prefix_names,
-        network_id: &|_| None,
+        network_id: &|id| tag.networks.our_id(id).map(|ours| ours.to_string()),
     };
     let body = inspect::edit(&answer.body, &shown)
         .map_err(|error| ApiError::internal(error.to_string()))?;

@@ -1,0 +1,807 @@
+//! Networks of the cluster: one host's network each, late bound, with one id everywhere.
+
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use integration::counter::Counter;
+use integration::harness::{Case, case};
+use integration::lab::{Host, Lab};
+use integration::pool::Pool;
+use integration::{wait, wire};
+use serde_json::Value;
+
+use crate::{SOON, contains};
+
+pub(crate) fn cases() -> Vec<Case> {
+    vec![
+        case("a_network_is_nowhere_until_a_container_joins_it", nowhere),
+        case("a_bad_network_is_refused_as_an_engine_refuses_it", bad),
+        case("all_that_join_a_network_share_its_node_and_its_id", joined),
+        case("a_network_leaves_its_node_with_its_last_container", leaves),
+        case("a_network_can_be_given_a_node", pinned),
+        case("containers_are_connected_and_disconnected", connected),
+        case("a_network_in_use_stays", in_use),
+        case("unused_networks_are_pruned", pruned),
+        case("strangers_keep_a_network_where_they_are", strangers),
+        case("compose_brings_up_a_project_with_networks", compose),
+        case("two_projects_are_on_two_nodes", projects),
+        case("services_without_a_common_network_share_a_node", apart),
+        case("what_a_lost_node_has_goes_when_it_is_back", lost),
+        case(
+            "a_manager_killed_while_networks_are_made_leaves_nothing",
+            killed,
+        ),
+        case("networks_are_the_same_after_a_restart", restarted),
+        case("joining_a_network_that_is_there_costs_nothing", costs),
+    ]
+}
+
+/// The networks that an engine has beside the builtin ones.
+fn on_engine(host: &Host) -> Result<String> {
+    host.docker(&[
+        "network",
+        "ls",
+        "--filter",
+        "type=custom",
+        "--format",
+        "{{.Name}}",
+    ])
+}
+
+/// The names of the hosts whose engines have this network.
+fn holders(lab: &Lab, name: &str) -> Result<Vec<String>> {
+    let mut holders = Vec::new();
+    for host in lab.hosts() {
+        if on_engine(host)?.lines().any(|line| line == name) {
+            holders.push(host.name().to_owned());
+        }
+    }
+    Ok(holders)
+}
+
+fn nothing_is_left(lab: &Lab) -> Result<()> {
+    for host in lab.hosts() {
+        let left = on_engine(host)?;
+        ensure!(left.is_empty(), "{} has networks: {left}", host.name());
+    }
+    Ok(())
+}
+
+fn comes_to_nothing(lab: &Lab) -> Result<()> {
+    wait::until_true("no network to be left", SOON, || {
+        Ok(nothing_is_left(lab).is_ok())
+    })
+    .or_else(|error| nothing_is_left(lab).and(Err(error)))
+}
+
+fn nowhere(lab: &Lab) -> Result<()> {
+    let pool = Pool::over(lab)?;
+    let id = pool.ok("network create -d bridge --label a=b --subnet 10.77.0.0/24 front")?;
+    ensure!(id.len() == 64, "{id}");
+    nothing_is_left(lab)?;
+    pool.says("network ls -q --no-trunc --filter name=front", &id)?;
+    pool.says("network ls -q --no-trunc --filter label=a=b", &id)?;
+    pool.says("network ls -q --no-trunc --filter dangling=true", &id)?;
+    pool.says(
+        "network ls -q --filter dangling=false --filter type=custom",
+        "",
+    )?;
+    for reference in ["front", &id, &id[..12]] {
+        let shown = pool.inspect(reference)?;
+        ensure!(shown["Id"] == *id && shown["Name"] == "front", "{shown}");
+        ensure!(
+            shown["Driver"] == "bridge" && shown["Scope"] == "local",
+            "{shown}"
+        );
+        ensure!(shown["Labels"]["a"] == "b", "{shown}");
+        ensure!(
+            shown["IPAM"]["Config"][0]["Subnet"] == "10.77.0.0/24",
+            "{shown}"
+        );
+        ensure!(shown["Containers"] == serde_json::json!({}), "{shown}");
+    }
+    pool.refuses(
+        "network create front",
+        "network with name front already exists",
+    )?;
+    pool.says("network rm front", "front")?;
+    pool.refuses("network inspect front", "network front not found")?;
+    pool.ok("network create front").map(drop)
+}
+
+fn bad(lab: &Lab) -> Result<()> {
+    let pool = Pool::over(lab)?;
+    for body in [
+        "",
+        "{",
+        "{}",
+        "[]",
+        r#"{"Name":" "}"#,
+        r#"{"Name":1}"#,
+        r#"{"Name":"bridge","Driver":"bridge"}"#,
+        r#"{"Name":"host"}"#,
+        r#"{"Name":"none"}"#,
+        r#"{"Name":"x","Driver":"host"}"#,
+        r#"{"Name":"x","Driver":"nosuch"}"#,
+        r#"{"Name":"x","Labels":{"a":1}}"#,
+        r#"{"Name":"x","Scope":"swarm"}"#,
+        r#"{"Name":"x","Ingress":true}"#,
+        r#"{"Name":"x","IPAM":{"Config":[{"Subnet":"nonsense"}]}}"#,
+        r#"{"Name":"x","IPAM":{"Config":[{"Subnet":"10.9.0.1/24","Gateway":"10.8.0.1"}]}}"#,
+        r#"{"Name":"x","EnableIPv4":false}"#,
+    ] {
+        let ours = pool.ask("POST", "/networks/create", body.as_bytes())?;
+        let theirs = wire::ask(
+            &lab.host(0).tcp(),
+            "POST",
+            "/networks/create",
+            body.as_bytes(),
+        )?;
+        let said =
+            |answer: &wire::Answer| Ok::<_, anyhow::Error>((answer.status, answer.message()?));
+        ensure!(
+            said(&ours)? == said(&theirs)?,
+            "{body}: {:?}, an engine: {:?}",
+            said(&ours)?,
+            said(&theirs)?
+        );
+    }
+    pool.says("network ls -q --filter type=custom", "")?;
+    pool.refuses(
+        "network create -d overlay x",
+        "until then use the driver bridge",
+    )?;
+    // Only the engine of its node can know.
+    pool.ok("network create --subnet 10.78.0.0/24 one")?;
+    pool.ok("network create --subnet 10.78.0.0/24 two")?;
+    pool.ok("run -d --name=a --network one -e constraint:node==host1 busybox sleep 600")?;
+    pool.refuses(
+        "run -d --name=b --network two -e constraint:node==host1 busybox sleep 600",
+        "network two cannot be made on node host1: ",
+    )?;
+    pool.ok("run -d --name=b --network two -e constraint:node!=host1 busybox sleep 600")?;
+    // A name that engines have already is taken, and so is one that is made on the side.
+    lab.host(2).docker(&["network", "create", "theirs"])?;
+    pool.comes_to_say(
+        "network ls -q --filter name=theirs --format {{.Name}}",
+        "theirs",
+        SOON,
+    )?;
+    pool.refuses(
+        "network create theirs",
+        "network with name theirs already exists",
+    )
+}
+
+fn joined(lab: &Lab) -> Result<()> {
+    let pool = Pool::over(lab)?;
+    let id = pool.ok("network create front")?;
+    let since = pool.ok("info -f {{.SystemTime}}")?;
+    pool.ok("run -d --name=web --network front --network-alias www busybox sleep 600")?;
+    let node = pool.node_of("web")?;
+    for (name, reference) in [("a1", "front"), ("a2", &*id), ("a3", &id[..10])] {
+        pool.ok(&format!(
+            "run -d --name={name} --network {reference} busybox sleep 600"
+        ))?;
+        ensure!(pool.node_of(name)? == node, "{name} is on another node");
+        pool.ok(&format!("exec {name} ping -c 1 -W 5 www"))?;
+        let shown = pool.inspect(name)?;
+        ensure!(shown["HostConfig"]["NetworkMode"] == "front", "{shown}");
+        ensure!(
+            shown["NetworkSettings"]["Networks"]["front"]["NetworkID"] == *id,
+            "{shown}"
+        );
+    }
+    ensure!(
+        holders(lab, "front")? == [node.clone()],
+        "{:?}",
+        holders(lab, "front")?
+    );
+    pool.says(&format!("network ls -q --no-trunc --filter id={id}"), &id)?;
+    let shown = pool.inspect("front")?;
+    ensure!(
+        shown["Id"] == *id && shown["Labels"] == serde_json::json!({}),
+        "{shown}"
+    );
+    let there = shown["Containers"].as_object().map(serde_json::Map::len);
+    ensure!(there == Some(4), "{shown}");
+    for filter in ["front", &*id, &id[..12]] {
+        let names = pool.ok(&format!(
+            "ps --filter network={filter} --format {{{{.Names}}}}"
+        ))?;
+        ensure!(names.lines().count() == 4, "{filter}: {names}");
+    }
+    let list = pool.ask("GET", "/containers/json", b"")?.json()?;
+    let ids = list.as_array().into_iter().flatten();
+    for item in ids {
+        ensure!(
+            item["NetworkSettings"]["Networks"]["front"]["NetworkID"] == *id,
+            "{item}"
+        );
+    }
+    let events = pool.ok(&format!(
+        "events --since {since} --until 0s --filter type=network --filter network={id} --format {{{{.Action}}}}"
+    ))?;
+    ensure!(
+        events == "create\nconnect\nconnect\nconnect\nconnect",
+        "{events}"
+    );
+    let all = pool.ok(&format!(
+        "events --since {since} --until 0s --filter type=network --format {{{{.Actor.ID}}}}"
+    ))?;
+    ensure!(all.lines().all(|actor| actor == id), "{all}");
+    pool.refuses(
+        "run -d --network front -e constraint:node!=HERE busybox true"
+            .replace("HERE", &node)
+            .as_str(),
+        &format!("network front, which is on {node}"),
+    )
+}
+
+fn leaves(lab: &Lab) -> Result<()> {
+    let pool = Pool::over(lab)?;
+    let id = pool.ok("network create front")?;
+    pool.ok("run -d --name=web --network front -e constraint:node==host1 busybox sleep 600")?;
+    pool.ok("create --name=made --network front busybox true")?;
+    ensure!(
+        holders(lab, "front")? == ["host1"],
+        "{:?}",
+        holders(lab, "front")?
+    );
+    // One that does not run keeps it.
+    pool.ok("rm -f web")?;
+    pool.ok("start made")?;
+    pool.ok("rm -f made")?;
+    comes_to_nothing(lab)?;
+    pool.says("network ls -q --no-trunc --filter name=front", &id)?;
+    pool.ok("run -d --name=web --network front -e constraint:node==host2 busybox sleep 600")?;
+    ensure!(
+        holders(lab, "front")? == ["host2"],
+        "{:?}",
+        holders(lab, "front")?
+    );
+    pool.says(
+        "inspect -f {{.NetworkSettings.Networks.front.NetworkID}} web",
+        &id,
+    )?;
+    pool.ok("rm -f web")?;
+    pool.ok("network rm front")?;
+    nothing_is_left(lab)?;
+    // One that removes itself too.
+    pool.ok("network create front")?;
+    for _ in 0..3 {
+        pool.ok("run --rm --network front busybox true")?;
+    }
+    pool.ok("network rm front")?;
+    nothing_is_left(lab)
+}
+
+fn pinned(lab: &Lab) -> Result<()> {
+    let pool = Pool::over(lab)?;
+    let id = pool.ok("network create host2/where")?;
+    ensure!(
+        holders(lab, "where")? == ["host2"],
+        "{:?}",
+        holders(lab, "where")?
+    );
+    pool.says("network inspect -f {{.Name}} where", "where")?;
+    pool.says("network inspect -f {{.Id}} host2/where", &id)?;
+    pool.says(
+        "network ls -q --no-trunc --filter node=host2 --filter type=custom",
+        &id,
+    )?;
+    pool.says("network ls -q --filter node=host1 --filter type=custom", "")?;
+    pool.ok("run -d --name=a --network where busybox sleep 600")?;
+    pool.ok("run -d --name=b --network host2/where busybox sleep 600")?;
+    ensure!(
+        pool.node_of("a")? == "host2" && pool.node_of("b")? == "host2",
+        "elsewhere"
+    );
+    pool.refuses(
+        "run -d --network where -e constraint:node==host1 busybox true",
+        "network where, which is on host2",
+    )?;
+    pool.ok("rm -f a b")?;
+    ensure!(
+        holders(lab, "where")? == ["host2"],
+        "{:?}",
+        holders(lab, "where")?
+    );
+    pool.refuses(
+        "network create host1/where",
+        "network with name where already exists",
+    )?;
+    pool.refuses("network create --subnet 10.0.0.0/33 host1/other", "")?;
+    pool.says("network ls -q --filter name=other", "")?;
+    pool.ok("network rm where")?;
+    nothing_is_left(lab)
+}
+
+fn connected(lab: &Lab) -> Result<()> {
+    let pool = Pool::over(lab)?;
+    for node in ["host1", "host2"] {
+        pool.ok(&format!(
+            "run -d --name=on-{node} -e constraint:node=={node} busybox sleep 600"
+        ))?;
+    }
+    let id = pool.ok("network create --subnet 10.79.0.0/24 front")?;
+    pool.ok("network connect --alias it --ip 10.79.0.9 front on-host1")?;
+    ensure!(
+        holders(lab, "front")? == ["host1"],
+        "{:?}",
+        holders(lab, "front")?
+    );
+    let shown = pool.inspect("on-host1")?;
+    let endpoint = &shown["NetworkSettings"]["Networks"]["front"];
+    ensure!(
+        endpoint["NetworkID"] == *id && endpoint["IPAddress"] == "10.79.0.9",
+        "{endpoint}"
+    );
+    pool.ok("run --rm --network front busybox ping -c 1 -W 5 it")?;
+    pool.refuses(
+        "network connect front on-host2",
+        "network front is on node host1, not on node host2",
+    )?;
+    pool.refuses("network connect front nosuch", "No such container: nosuch")?;
+    pool.refuses(
+        "network connect nosuch on-host1",
+        "network nosuch not found",
+    )?;
+    pool.refuses("network rm front", "has active endpoints")?;
+    // An engine says so too, and nothing changes.
+    pool.refuses(
+        "network connect front on-host1",
+        "already exists in network",
+    )?;
+    pool.refuses("network disconnect front on-host2", "")?;
+    pool.ok("network disconnect front on-host1")?;
+    comes_to_nothing(lab)?;
+    pool.says(
+        "inspect -f '{{len .NetworkSettings.Networks}}' on-host1",
+        "1",
+    )?;
+    // It is nowhere again, and so free for the other one, running or not.
+    pool.ok("stop -t 0 on-host2")?;
+    pool.ok(&format!("network connect {} on-host2", &id[..12]))?;
+    ensure!(
+        holders(lab, "front")? == ["host2"],
+        "{:?}",
+        holders(lab, "front")?
+    );
+    pool.ok("start on-host2")?;
+    pool.says(
+        "inspect -f {{.NetworkSettings.Networks.front.NetworkID}} on-host2",
+        &id,
+    )?;
+    pool.ok("rm -f on-host2")?;
+    comes_to_nothing(lab)?;
+    pool.ok("network rm front").map(drop)
+}
+
+fn in_use(lab: &Lab) -> Result<()> {
+    let pool = Pool::over(lab)?;
+    pool.ok("network create front")?;
+    let id = pool.ok("run -d --name=web --network front busybox sleep 600")?;
+    pool.refuses(
+        "network rm front",
+        &format!(
+            "network front has active endpoints (name:\"web\" id:\"{}\")",
+            &id[..12]
+        ),
+    )?;
+    let answer = pool.ask("DELETE", "/networks/front", b"")?;
+    ensure!(answer.status == 403, "{answer:?}");
+    pool.ok("stop -t 0 web")?;
+    pool.refuses("network rm front", "has containers that do not run")?;
+    pool.ok("start web")?;
+    pool.refuses(
+        "network rm bridge",
+        "bridge is a pre-defined network and cannot be removed",
+    )?;
+    // Removed behind our back, a moment ago.
+    let node = pool.node_of("web")?;
+    let host = lab.hosts().iter().find(|host| host.name() == node);
+    host.context("no such host")?.docker(&["rm", "-f", "web"])?;
+    pool.ok("network rm front")?;
+    nothing_is_left(lab)
+}
+
+fn pruned(lab: &Lab) -> Result<()> {
+    let pool = Pool::over(lab)?;
+    for name in ["a", "b", "c"] {
+        pool.ok(&format!("network create --label n={name} net-{name}"))?;
+    }
+    pool.ok("create --name=web --network net-a busybox true")?;
+    lab.host(0).docker(&["network", "create", "theirs"])?;
+    pool.comes_to_say(
+        "network ls --filter name=theirs --format {{.Name}}",
+        "theirs",
+        SOON,
+    )?;
+    pool.says(
+        "network prune -f --filter label=n=b",
+        "Deleted Networks:\nnet-b\n",
+    )
+    .or_else(|_| pool.says("network ls --filter name=net-b --format {{.Name}}", ""))?;
+    let said = pool.ok("network prune -f")?;
+    ensure!(
+        said.contains("net-c") && said.contains("theirs") && !said.contains("net-a"),
+        "{said}"
+    );
+    pool.says(
+        "network ls --filter type=custom --format {{.Name}}",
+        "net-a",
+    )?;
+    pool.ok("rm web")?;
+    contains(&pool.ok("system prune -f")?, "net-a")?;
+    comes_to_nothing(lab)
+}
+
+fn strangers(lab: &Lab) -> Result<()> {
+    let pool = Pool::over(lab)?;
+    lab.host(1)
+        .docker(&["run", "-d", "--name=theirs", "busybox", "sleep", "600"])?;
+    pool.comes_to_say("ps --format {{.Names}}", "theirs", SOON)?;
+    let id = pool.ok("network create front")?;
+    pool.ok("network connect front theirs")?;
+    pool.says(
+        "inspect -f {{.NetworkSettings.Networks.front.NetworkID}} theirs",
+        &id,
+    )?;
+    pool.ok("run -d --name=ours --network front busybox sleep 600")?;
+    ensure!(pool.node_of("ours")? == "host2", "it is elsewhere");
+    pool.ok("exec ours ping -c 1 -W 5 theirs")?;
+    pool.ok("rm -f ours")?;
+    ensure!(
+        holders(lab, "front")? == ["host2"],
+        "{:?}",
+        holders(lab, "front")?
+    );
+    pool.refuses("network rm front", "has active endpoints (name:\"theirs\"")?;
+    lab.host(1).docker(&["rm", "-f", "theirs"])?;
+    comes_to_nothing(lab)?;
+    pool.ok("network rm front").map(drop)
+}
+
+const PROJECT: &str = "
+services:
+  web:
+    image: busybox
+    command: sleep 600
+    stop_signal: KILL
+    depends_on: {db: {condition: service_healthy}}
+    networks: {default: {}, front: {aliases: [www]}}
+  db:
+    image: busybox
+    command: sleep 600
+    stop_signal: KILL
+    healthcheck: {test: 'true', interval: 1s}
+    networks: [default, back]
+  edge:
+    image: busybox
+    command: sleep 600
+    stop_signal: KILL
+    networks: [front]
+networks:
+  front: {}
+  back: {driver: bridge, labels: {kind: inner}}
+";
+
+/// A project in a folder of its own.
+struct Project<'a> {
+    pool: &'a Pool,
+    name: &'a str,
+    folder: tempfile::TempDir,
+}
+
+impl<'a> Project<'a> {
+    fn new(pool: &'a Pool, name: &'a str, file: &str) -> Result<Self> {
+        let folder = tempfile::tempdir()?;
+        std::fs::write(folder.path().join("compose.yaml"), file)?;
+        Ok(Self { pool, name, folder })
+    }
+
+    fn compose(&self, line: &str) -> Result<String> {
+        let file: &Path = self.folder.path();
+        let file = file.join("compose.yaml");
+        let output = self.pool.run(&format!(
+            "compose -p {} -f {} {line}",
+            self.name,
+            file.display()
+        ))?;
+        ensure!(output.code == 0, "compose {line}: {output:?}");
+        Ok(output.stdout + &output.stderr)
+    }
+
+    /// Ids and nodes of its containers.
+    fn containers(&self) -> Result<Vec<(String, String)>> {
+        let listed = self.pool.ok(&format!(
+            "ps -a --no-trunc --filter label=com.docker.compose.project={} --format '{{{{.ID}}}} {{{{.Label \"com.flotilla.node\"}}}}'",
+            self.name
+        ))?;
+        let mut all: Vec<_> = listed
+            .lines()
+            .filter_map(|line| line.split_once(' '))
+            .map(|(id, node)| (id.to_owned(), node.to_owned()))
+            .collect();
+        all.sort();
+        Ok(all)
+    }
+
+    /// The one node it is on.
+    fn node(&self) -> Result<String> {
+        let all = self.containers()?;
+        let (_, node) = all.first().context("no containers")?;
+        ensure!(
+            all.iter().all(|(_, other)| other == node),
+            "it is torn: {all:?}"
+        );
+        Ok(node.clone())
+    }
+}
+
+fn compose(lab: &Lab) -> Result<()> {
+    let pool = Pool::over(lab)?;
+    let project = Project::new(&pool, "shop", PROJECT)?;
+    project.compose("up -d")?;
+    let node = project.node()?;
+    let first = project.containers()?;
+    ensure!(first.len() == 3, "{first:?}");
+    for name in ["shop_default", "shop_front", "shop_back"] {
+        ensure!(
+            holders(lab, name)? == [node.clone()],
+            "{name}: {:?}",
+            holders(lab, name)?
+        );
+    }
+    for (from, to) in [("edge", "www"), ("web", "db"), ("web", "edge")] {
+        project.compose(&format!("exec -T {from} ping -c 1 -W 5 {to}"))?;
+    }
+    let again = project.compose("up -d")?;
+    ensure!(
+        !again.contains("Recreate") && !again.contains("Created"),
+        "{again}"
+    );
+    ensure!(
+        project.containers()? == first,
+        "{:?}",
+        project.containers()?
+    );
+    project.compose("up -d --scale edge=3 --scale web=2")?;
+    ensure!(
+        project.containers()?.len() == 6,
+        "{:?}",
+        project.containers()?
+    );
+    ensure!(project.node()? == node, "it moved");
+    project.compose("up -d --scale edge=1")?;
+    // Changed, a service is recreated where it was.
+    std::fs::write(
+        project.folder.path().join("compose.yaml"),
+        PROJECT.replace("aliases: [www]", "aliases: [www, other]"),
+    )?;
+    project.compose("up -d")?;
+    ensure!(project.node()? == node, "it moved");
+    project.compose("exec -T edge ping -c 1 -W 5 other")?;
+    project.compose("restart")?;
+    project.compose("exec -T edge ping -c 1 -W 5 other")?;
+    project.compose("down")?;
+    nothing_is_left(lab)?;
+    pool.says("network ls -q --filter type=custom", "")?;
+    pool.says("ps -aq", "")
+}
+
+fn projects(lab: &Lab) -> Result<()> {
+    let pool = Pool::over(lab)?;
+    let names = ["one", "two", "three"];
+    let projects: Vec<_> = names
+        .iter()
+        .map(|name| Project::new(&pool, name, PROJECT))
+        .collect::<Result<_>>()?;
+    // All at once.
+    std::thread::scope(|scope| {
+        let up: Vec<_> = projects
+            .iter()
+            .map(|project| scope.spawn(|| project.compose("up -d")))
+            .collect();
+        let mut ended = up.into_iter().map(|up| up.join().expect("no panic"));
+        ended.try_for_each(|up| up.map(drop))
+    })?;
+    let mut nodes: Vec<_> = projects.iter().map(Project::node).collect::<Result<_>>()?;
+    nodes.sort();
+    nodes.dedup();
+    ensure!(nodes.len() > 1, "all are on {nodes:?}");
+    for project in &projects {
+        project.compose("exec -T web ping -c 1 -W 5 db")?;
+    }
+    for project in &projects {
+        project.compose("down")?;
+    }
+    nothing_is_left(lab)
+}
+
+/// Two services that share no network, and a third one that joins both of theirs.
+fn apart(lab: &Lab) -> Result<()> {
+    let pool = Pool::over(lab)?;
+    let file = "
+services:
+  left: {image: busybox, command: sleep 600, stop_signal: KILL, networks: [a]}
+  right: {image: busybox, command: sleep 600, stop_signal: KILL, networks: [b]}
+  both:
+    image: busybox
+    command: sleep 600
+    stop_signal: KILL
+    depends_on: [left, right]
+    networks: [a, b]
+networks: {a: {}, b: {}}
+";
+    let project = Project::new(&pool, "apart", file)?;
+    project.compose("up -d")?;
+    project.node()?;
+    for service in ["left", "right"] {
+        project.compose(&format!("exec -T both ping -c 1 -W 5 {service}"))?;
+    }
+    project.compose("down")?;
+    nothing_is_left(lab)
+}
+
+fn lost(lab: &Lab) -> Result<()> {
+    let pool = Pool::over(lab)?;
+    let host = lab.host(1);
+    pool.ok("network create front")?;
+    pool.ok("run -d --name=web --network front -e constraint:node==host2 busybox sleep 600")?;
+    host.cut()?;
+    wait::until_true("the loss to be noticed", SOON, || {
+        let status = pool.ok("ps -a --filter name=web --format {{.Status}}")?;
+        Ok(status.starts_with("Host Down"))
+    })?;
+    pool.refuses(
+        "run -d --network front busybox true",
+        "network front, which is on host2",
+    )?;
+    pool.refuses("network inspect front", "host2")?;
+    pool.refuses("network rm front", "network front has active endpoints")?;
+    pool.ok("rm -f web")?;
+    // It is free to go elsewhere, and to be removed, before the node is back.
+    pool.ok("run -d --name=web --network front busybox sleep 600")?;
+    ensure!(pool.node_of("web")? != "host2", "it is on a lost node");
+    pool.ok("rm -f web")?;
+    pool.ok("network rm front")?;
+    pool.ok("network create front")?;
+    host.heal()?;
+    pool.wait_until_ready(3)?;
+    comes_to_nothing(lab)?;
+    pool.says(
+        "network ls --filter type=custom --format {{.Name}}",
+        "front",
+    )?;
+    pool.ok("run -d --name=web --network front -e constraint:node==host2 busybox sleep 600")?;
+    ensure!(
+        holders(lab, "front")? == ["host2"],
+        "{:?}",
+        holders(lab, "front")?
+    );
+    pool.ok("rm -f web")?;
+    pool.ok("network rm front")?;
+    comes_to_nothing(lab)
+}
+
+fn killed(lab: &Lab) -> Result<()> {
+    let mut pool = Pool::over(lab)?;
+    for round in 0..4 {
+        pool.ok("network create front")?;
+        let endpoint = pool.manager.tcp();
+        let body =
+            br#"{"Image":"busybox","Cmd":["sleep","600"],"HostConfig":{"NetworkMode":"front"}}"#;
+        let made = std::thread::scope(|scope| {
+            let create =
+                scope.spawn(|| wire::ask(&endpoint, "POST", "/containers/create?name=web", body));
+            // As soon as an engine has made it, before anybody could note that down; then ever later.
+            let seen = wait::until_true("an engine to have it", SOON, || {
+                Ok(!holders(lab, "front")?.is_empty())
+            });
+            std::thread::sleep(Duration::from_millis(round * 40));
+            let killed = pool.manager.kill();
+            let made = create.join().expect("no panic");
+            seen.and(killed).map(|()| made)
+        })?;
+        pool.manager.start_again()?;
+        pool.wait_until_ready(3)?;
+        if made.is_ok_and(|answer| answer.status == 201) {
+            pool.says("ps -a --format {{.Names}}", "web")?;
+        }
+        let there = pool.ok("ps -aq")?;
+        if there.is_empty() {
+            comes_to_nothing(lab)?;
+        } else {
+            pool.ok("start web")?;
+            ensure!(
+                holders(lab, "front")?.len() == 1,
+                "{:?}",
+                holders(lab, "front")?
+            );
+            pool.ok("rm -f web")?;
+            comes_to_nothing(lab)?;
+        }
+        // Whatever happened, the network can be used and goes.
+        pool.ok("run -d --name=next --network front busybox sleep 600")?;
+        ensure!(
+            holders(lab, "front")?.len() == 1,
+            "{:?}",
+            holders(lab, "front")?
+        );
+        pool.ok("rm -f next")?;
+        pool.ok("network rm front")?;
+        comes_to_nothing(lab)?;
+    }
+    Ok(())
+}
+
+fn restarted(lab: &Lab) -> Result<()> {
+    let mut pool = Pool::over(lab)?;
+    let front = pool.ok("network create front")?;
+    let back = pool.ok("network create back")?;
+    pool.ok("run -d --name=web --network front busybox sleep 600")?;
+    let format = "network ls --no-trunc --filter type=custom --format '{{.ID}} {{.Name}}'";
+    let before = pool.ok(format)?;
+    let node = pool.node_of("web")?;
+    pool.manager.kill()?;
+    pool.manager.start_again()?;
+    pool.wait_until_ready(3)?;
+    pool.says(format, &before)?;
+    contains(&before, &format!("{front} front"))?;
+    contains(&before, &format!("{back} back"))?;
+    pool.says(
+        "inspect -f {{.NetworkSettings.Networks.front.NetworkID}} web",
+        &front,
+    )?;
+    pool.ok("run -d --name=other --network front busybox sleep 600")?;
+    ensure!(pool.node_of("other")? == node, "it is on another node");
+    let shown: Value = pool.inspect("front")?;
+    ensure!(
+        shown["Containers"].as_object().map(serde_json::Map::len) == Some(2),
+        "{shown}"
+    );
+    pool.ok("rm -f web other")?;
+    pool.ok("network rm front back")?;
+    nothing_is_left(lab)
+}
+
+fn costs(lab: &Lab) -> Result<()> {
+    let counters: Vec<_> = lab
+        .hosts()
+        .iter()
+        .map(|host| Counter::before(&host.tcp()))
+        .collect::<Result<_>>()?;
+    let engines: Vec<_> = counters.iter().map(Counter::endpoint).collect();
+    let pool = Pool::of(&engines, &[])?;
+    pool.ok("network create front")?;
+    pool.ok("run -d --name=first --network front busybox sleep 600")?;
+    let quiet = || {
+        let mut last = std::time::Instant::now();
+        wait::until_true("the engines to be left alone", SOON, || {
+            if counters.iter().any(|counter| !counter.take().is_empty()) {
+                last = std::time::Instant::now();
+            }
+            Ok(last.elapsed() > Duration::from_millis(400))
+        })
+    };
+    quiet()?;
+    let body = br#"{"Image":"busybox","Cmd":["sleep","600"],"HostConfig":{"NetworkMode":"front"}}"#;
+    let made = pool.ask("POST", "/containers/create?name=second", body)?;
+    ensure!(made.status == 201, "{made:?}");
+    let started = pool.ask("POST", "/containers/second/start", b"")?;
+    ensure!(started.status == 204, "{started:?}");
+    std::thread::sleep(Duration::from_millis(400));
+    let asked: Vec<String> = counters.iter().flat_map(Counter::take).collect();
+    // The engine tells of the connection before its lists show it, so it is looked at once more.
+    ensure!(asked.len() <= 5, "{asked:?}");
+    ensure!(
+        !asked.iter().any(|request| request.contains("/networks")),
+        "{asked:?}"
+    );
+    pool.ok("rm -f first second")?;
+    pool.ok("network rm front")?;
+    nothing_is_left(lab)
+}
