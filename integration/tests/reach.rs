@@ -113,7 +113,12 @@ fn all_of_it(lab: &Lab) -> Result<()> {
     let info = pool.ok("info")?;
     contains(&info, &format!("host2: {}\n", lab.host(TLS).tcp()))?;
     contains(&info, &format!("host3: {}\n", lab.host(SSH).ssh()))?;
-    ensure!(!info.contains("?tls="), "{info}");
+    let table = pool.flotilla("node ls")?.ok()?;
+    contains(&table, &lab.host(TLS).tcp())?;
+    ensure!(
+        !info.contains("?tls=") && !table.contains("?tls="),
+        "{table}{info}"
+    );
     let events = pool.on_terminal("events --filter event=die")?;
     let names = one_each(lab, &pool)?;
     let bytes = noise(MUCH);

@@ -205,7 +205,7 @@ fn asked_wrongly(lab: &Lab) -> Result<()> {
         "nodes",
         r#"{"Endpoint":"host3"}"#,
         400,
-        "it must begin with unix:// or tcp://",
+        "it must begin with unix://, tcp:// or ssh://",
     )?;
     let add = |more: &str| format!(r#"{{"Endpoint":"{free}"{more}}}"#);
     ask(
