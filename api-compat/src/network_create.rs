@@ -358,9 +358,15 @@ fn check_subnets(configs: &[View<'_>]) -> Result<(), ApiError> {
     if wrong.is_empty() {
         return Ok(());
     }
+    let all = match wrong.as_slice() {
+        [one] => one.clone(),
+        several => {
+            let several: Vec<_> = several.iter().map(|one| format!("* {one}")).collect();
+            several.join("\n")
+        }
+    };
     Err(ApiError::bad_parameter(format!(
-        "invalid network config:\n{}",
-        wrong.join("\n")
+        "invalid network config:\n{all}"
     )))
 }
 
@@ -369,9 +375,7 @@ fn faults(config: View<'_>) -> Vec<String> {
         let value = config.get_folded(field).and_then(|value| value.str());
         value.filter(|text| !text.is_empty())
     };
-    let Some(subnet) = text("Subnet") else {
-        return Vec::new();
-    };
+    let subnet = text("Subnet").unwrap_or_default();
     let Some(block) = Block::parse(&subnet) else {
         return vec![format!(
             "invalid subnet {subnet}: invalid CIDR block notation"
@@ -470,9 +474,14 @@ mod tests {
                 r#"{"Subnet":"nonsense"}"#,
                 "invalid subnet nonsense: invalid CIDR block notation",
             ),
+            ("{}", "invalid subnet : invalid CIDR block notation"),
             (
                 r#"{"Subnet":"10.9.0.1/24"}"#,
                 "invalid subnet 10.9.0.1/24: it should be 10.9.0.0/24",
+            ),
+            (
+                r#"{"Subnet":"10.9.0.1/24","Gateway":"x"}"#,
+                "* invalid subnet 10.9.0.1/24: it should be 10.9.0.0/24\n* invalid gateway x: invalid address",
             ),
             (
                 r#"{"Subnet":"10.9.0.0/24","Gateway":"10.8.0.1"}"#,
@@ -488,7 +497,7 @@ mod tests {
         for fine in [
             r#"{"Subnet":"10.9.0.0/24","Gateway":"10.9.0.1","IPRange":"10.9.0.128/25"}"#,
             r#"{"Subnet":"fd00::/64"},{"Subnet":"0.0.0.0/0"}"#,
-            "{}",
+            "",
         ] {
             refused(&with(fine), "read x");
         }

@@ -20,14 +20,14 @@ pub(crate) fn cases() -> Vec<Case> {
         case("all_that_join_a_network_share_its_node_and_its_id", joined),
         case("a_network_leaves_its_node_with_its_last_container", leaves),
         case("a_network_can_be_given_a_node", pinned),
-        case("containers_are_connected_and_disconnected", connected),
+        case("containers_join_and_leave_networks", connected),
         case("a_network_in_use_stays", in_use),
         case("unused_networks_are_pruned", pruned),
         case("strangers_keep_a_network_where_they_are", strangers),
         case("compose_brings_up_a_project_with_networks", compose),
-        case("two_projects_are_on_two_nodes", projects),
+        case("projects_with_networks_are_on_several_nodes", projects),
         case("services_without_a_common_network_share_a_node", apart),
-        case("what_a_lost_node_has_goes_when_it_is_back", lost),
+        case("networks_of_a_lost_node_go_when_it_is_back", lost),
         case(
             "a_manager_killed_while_networks_are_made_leaves_nothing",
             killed,
@@ -129,6 +129,10 @@ fn bad(lab: &Lab) -> Result<()> {
         r#"{"Name":"x","Ingress":true}"#,
         r#"{"Name":"x","IPAM":{"Config":[{"Subnet":"nonsense"}]}}"#,
         r#"{"Name":"x","IPAM":{"Config":[{"Subnet":"10.9.0.1/24","Gateway":"10.8.0.1"}]}}"#,
+        r#"{"Name":"x","IPAM":{"Config":[{"Subnet":"10.9.0.0/24","Gateway":"x"}]}}"#,
+        r#"{"Name":"x","IPAM":{"Config":[{"Subnet":"10.9.0.0/24","IPRange":"x"}]}}"#,
+        r#"{"Name":"x","IPAM":{"Config":[{"Gateway":"10.9.0.1"}]}}"#,
+        r#"{"Name":"x","IPAM":{"Config":[{}]}}"#,
         r#"{"Name":"x","EnableIPv4":false}"#,
     ] {
         let ours = pool.ask("POST", "/networks/create", body.as_bytes())?;
@@ -138,13 +142,10 @@ fn bad(lab: &Lab) -> Result<()> {
             "/networks/create",
             body.as_bytes(),
         )?;
-        let said =
-            |answer: &wire::Answer| Ok::<_, anyhow::Error>((answer.status, answer.message()?));
+        let (ours, theirs) = ((ours.status, ours.text()), (theirs.status, theirs.text()));
         ensure!(
-            said(&ours)? == said(&theirs)?,
-            "{body}: {:?}, an engine: {:?}",
-            said(&ours)?,
-            said(&theirs)?
+            ours.0 >= 400 && ours.0 == theirs.0 && ours.1.trim() == theirs.1.trim(),
+            "{body}: {ours:?}, an engine: {theirs:?}"
         );
     }
     pool.says("network ls -q --filter type=custom", "")?;
@@ -155,12 +156,12 @@ fn bad(lab: &Lab) -> Result<()> {
     // Only the engine of its node can know.
     pool.ok("network create --subnet 10.78.0.0/24 one")?;
     pool.ok("network create --subnet 10.78.0.0/24 two")?;
-    pool.ok("run -d --name=a --network one -e constraint:node==host1 busybox sleep 600")?;
+    pool.ok("run -d --name=c1 --network one -e constraint:node==host1 busybox sleep 600")?;
     pool.refuses(
-        "run -d --name=b --network two -e constraint:node==host1 busybox sleep 600",
+        "run -d --name=c2 --network two -e constraint:node==host1 busybox sleep 600",
         "network two cannot be made on node host1: ",
     )?;
-    pool.ok("run -d --name=b --network two -e constraint:node!=host1 busybox sleep 600")?;
+    pool.ok("run -d --name=c2 --network two -e constraint:node!=host1 busybox sleep 600")?;
     // A name that engines have already is taken, and so is one that is made on the side.
     lab.host(2).docker(&["network", "create", "theirs"])?;
     pool.comes_to_say(
@@ -292,17 +293,17 @@ fn pinned(lab: &Lab) -> Result<()> {
         &id,
     )?;
     pool.says("network ls -q --filter node=host1 --filter type=custom", "")?;
-    pool.ok("run -d --name=a --network where busybox sleep 600")?;
-    pool.ok("run -d --name=b --network host2/where busybox sleep 600")?;
+    pool.ok("run -d --name=c1 --network where busybox sleep 600")?;
+    pool.ok("run -d --name=c2 --network host2/where busybox sleep 600")?;
     ensure!(
-        pool.node_of("a")? == "host2" && pool.node_of("b")? == "host2",
+        pool.node_of("c1")? == "host2" && pool.node_of("c2")? == "host2",
         "elsewhere"
     );
     pool.refuses(
         "run -d --network where -e constraint:node==host1 busybox true",
         "network where, which is on host2",
     )?;
-    pool.ok("rm -f a b")?;
+    pool.ok("rm -f c1 c2")?;
     ensure!(
         holders(lab, "where")? == ["host2"],
         "{:?}",
