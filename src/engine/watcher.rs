@@ -61,8 +61,9 @@ pub enum Observation {
     Counted(NodeId),
     /// A container of ours changed.
     Changed(ContainerId),
-    /// A container that is not ours has left a network of the cluster, on this node.
-    Left(NodeId),
+    /// Networks of the cluster on the node may be needed there no more: they were listed anew, or a container that is
+    /// not ours has left one.
+    Networks(NodeId),
     /// A container of ours is gone from its engine.
     Gone {
         /// The container.
@@ -606,6 +607,9 @@ impl Watcher {
                     Err(error) => self.cannot_read(object, &error),
                 }
                 self.served(object);
+                if kind == ListKind::Networks && !self.host.tag.networks.here().is_empty() {
+                    self.observe(Observation::Networks(self.host.tag.id)).await;
+                }
             }
             Landed::Inspected(id, result) => {
                 self.inspecting -= 1;
@@ -657,7 +661,7 @@ impl Watcher {
         if ours {
             self.observe(Observation::Changed(id)).await;
         } else if left {
-            self.observe(Observation::Left(self.host.tag.id)).await;
+            self.observe(Observation::Networks(self.host.tag.id)).await;
         }
     }
 
@@ -747,7 +751,7 @@ impl Watcher {
             };
             self.observe(gone).await;
         } else if joined {
-            self.observe(Observation::Left(self.host.tag.id)).await;
+            self.observe(Observation::Networks(self.host.tag.id)).await;
         }
     }
 

@@ -40,6 +40,9 @@ use crate::tasks::{Stopping, spawn_stream};
 /// An engine may take so long to make or remove a network.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// What an engine did not remove it is asked to remove again after so long.
+const TRY_AGAIN: Duration = Duration::from_secs(30);
+
 /// A network that is to be made.
 #[derive(Debug)]
 pub struct NewNetwork {
@@ -58,6 +61,8 @@ pub struct NewNetwork {
 pub(super) struct Networks {
     turns: Mutex<BTreeMap<NetworkId, Weak<tokio::sync::Mutex<()>>>>,
     untidy: Mutex<BTreeSet<NodeId>>,
+    /// Nodes whose engines did not remove what is left over: they are asked again.
+    failed: Mutex<BTreeSet<NodeId>>,
     wake: Notify,
 }
 
@@ -141,6 +146,8 @@ impl Manager {
         if let Err(error) = made {
             let remove = Command::RemoveNetwork { network: id };
             self.log_failure(self.commit(remove).await);
+            // The engine may have made it all the same.
+            self.networks.untidy(node);
             return Err(error);
         }
         Ok(id)
@@ -263,6 +270,11 @@ impl Manager {
             engine_id,
             _turn: Some(turn),
         })
+    }
+
+    /// The network of the cluster with this id or name.
+    pub fn network_called(&self, reference: &str) -> Option<Arc<Network>> {
+        called(&self.cluster(), reference).cloned()
     }
 
     /// The network of the cluster that `reference` means: an id, a name, `node/name`, or the beginning of an id.
@@ -502,11 +514,16 @@ impl Manager {
     /// Removes what nodes have of networks and nothing needs there, until the manager stops.
     pub(super) async fn keep_networks_tidy(self: Arc<Self>, mut stopping: Stopping) {
         loop {
+            let has_failed = !lock(&self.networks.failed).is_empty();
+            let mut untidy = BTreeSet::new();
             tokio::select! {
                 () = stopping.wait() => return,
                 () = self.networks.wake.notified() => {}
+                () = tokio::time::sleep(TRY_AGAIN), if has_failed => {
+                    untidy.append(&mut lock(&self.networks.failed));
+                }
             }
-            let untidy = std::mem::take(&mut *lock(&self.networks.untidy));
+            untidy.append(&mut lock(&self.networks.untidy));
             for node in untidy {
                 // Engines may take long: the other nodes do not wait for that.
                 let manager = Arc::clone(&self);
@@ -551,6 +568,7 @@ impl Manager {
             Ok(reply) if reply.status.is_success() || reply.status == StatusCode::NOT_FOUND => {
                 tracing::info!(network = own.name, node = %host.tag.name, "network removed");
                 host.reread(ListKind::Networks).await;
+                return;
             }
             Ok(reply) => {
                 tracing::warn!(network = own.name, node = %host.tag.name, message = reply.message(), "a network could not be removed");
@@ -559,6 +577,8 @@ impl Manager {
                 tracing::warn!(network = own.name, %error, "a network could not be removed");
             }
         }
+        lock(&self.networks.failed).insert(host.tag.id);
+        self.networks.wake.notify_one();
     }
 }
 
@@ -581,6 +601,12 @@ fn is_left_over(bound: Option<NodeId>, node: NodeId, joined: bool) -> bool {
     bound != Some(node) && !joined
 }
 
+/// The network with this id or name.
+fn called<'a>(cluster: &'a Cluster, reference: &str) -> Option<&'a Arc<Network>> {
+    let by_id = reference.parse().ok().and_then(|id| cluster.network(id));
+    by_id.or_else(|| cluster.network_named(Realm::DEFAULT, reference))
+}
+
 /// The network that `reference` means. Where engines have one of that name which is not the cluster's, it is not the
 /// beginning of an id.
 fn meant<'a>(
@@ -589,8 +615,7 @@ fn meant<'a>(
     is_node: impl Fn(&str, NodeId) -> bool,
     is_strangers: impl Fn() -> bool,
 ) -> Option<&'a Arc<Network>> {
-    let by_id = reference.parse().ok().and_then(|id| cluster.network(id));
-    let found = by_id.or_else(|| cluster.network_named(Realm::DEFAULT, reference));
+    let found = called(cluster, reference);
     if found.is_some() || reference.is_empty() || is_strangers() {
         return found;
     }

@@ -41,7 +41,7 @@ impl Manager {
                         manager.counted(node).await;
                     });
                 }
-                Some(Observation::Left(node)) => self.networks.untidy(node),
+                Some(Observation::Networks(node)) => self.networks.untidy(node),
                 Some(Observation::Counted(node)) => self.counted(node).await,
             }
         }

@@ -2,6 +2,7 @@
 //! those that were made behind our back belong to their engines; the builtin ones, which every engine has, are shown as
 //! one.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use api_compat::create::{check_content_type, syntax_error, with_network_id};
@@ -27,7 +28,7 @@ use super::{Proxy, fan_out, system};
 use crate::clock;
 use crate::engine::{Container, EngineCall, Host, ListKind, OwnNetwork};
 use crate::manager::NewNetwork;
-use crate::model::{self, Caller, NetworkId};
+use crate::model::{self, Caller, NetworkId, NodeId};
 
 /// How long a node may take to say who is in its builtin network.
 const INSPECT_PATIENCE: std::time::Duration = std::time::Duration::from_secs(2);
@@ -60,14 +61,13 @@ struct Ours {
 
 /// The cluster's networks: the engine's words where one has it, in the first of the lists that tell of it.
 fn ours(proxy: &Proxy, lists: &[&Gathered]) -> Result<Vec<Ours>, ApiError> {
+    let told: Vec<_> = lists.iter().map(|list| there(proxy, list)).collect();
     let cluster = proxy.manager.cluster();
     let all = cluster.networks();
     all.map(|network| {
-        let found = lists
-            .iter()
-            .find_map(|list| on_its_node(proxy, list, network));
-        let (node, json) = match found {
-            Some((node, view)) => (node, with_our_id(view, network.id)),
+        let mut found = told.iter().filter_map(|told| told.get(&network.id));
+        let (node, json) = match found.next() {
+            Some((node, view)) => (*node, with_our_id(*view, network.id)),
             None => (usize::MAX, not_there(network).map(String::into_bytes)),
         };
         Ok(Ours {
@@ -79,19 +79,22 @@ fn ours(proxy: &Proxy, lists: &[&Gathered]) -> Result<Vec<Ours>, ApiError> {
     .collect()
 }
 
-/// What the engine of a network's node says of it: the node that it is bound to, or where strangers join it.
-fn on_its_node<'a>(
-    proxy: &Proxy,
-    list: &'a Gathered,
-    network: &model::Network,
-) -> Option<(usize, View<'a>)> {
-    let cluster = proxy.manager.cluster_id();
-    let is_it = |view| OwnNetwork::read(view, cluster).is_some_and(|own| own.id == network.id);
-    list.views().find(|(node, view)| {
-        let node = list.hosts[*node].tag.id;
-        let joined = || !proxy.fleet.inventory.joined(&node, network.id).is_empty();
-        is_it(*view) && network.node().map_or_else(joined, |bound| bound == node)
-    })
+/// What engines say of the cluster's networks, each told of by the engine of its node.
+fn there<'a>(proxy: &Proxy, list: &'a Gathered) -> BTreeMap<NetworkId, (usize, View<'a>)> {
+    let (cluster, id) = (proxy.manager.cluster(), proxy.manager.cluster_id());
+    let all = list.views().filter_map(|(node, view)| {
+        let own = OwnNetwork::read(view, id)?;
+        let network = cluster.network(own.id)?;
+        let host = list.hosts[node].tag.id;
+        is_on(proxy, network, host).then_some((own.id, (node, view)))
+    });
+    all.collect()
+}
+
+/// Whether the node is where a network is: it is bound to it, or to none and strangers join it there.
+fn is_on(proxy: &Proxy, network: &model::Network, node: NodeId) -> bool {
+    let joined = || !proxy.fleet.inventory.joined(&node, network.id).is_empty();
+    network.node().map_or_else(joined, |bound| bound == node)
 }
 
 fn not_there(network: &model::Network) -> Result<String, Malformed> {
@@ -192,6 +195,9 @@ enum Meant {
 }
 
 fn find(proxy: &Proxy, reference: &str) -> Result<Meant, ApiError> {
+    if let Some(network) = proxy.manager.network_called(reference) {
+        return Ok(Meant::Cluster(network));
+    }
     let gathered = gather(proxy);
     let ours = ours(proxy, &[&gathered])?;
     let all = networks(proxy, &gathered, &ours);
@@ -237,20 +243,13 @@ fn find(proxy: &Proxy, reference: &str) -> Result<Meant, ApiError> {
 
 /// The node that has a network of the cluster, and what its engine knows it by.
 fn its_place(proxy: &Proxy, network: &model::Network) -> Option<(Arc<Host>, NetworkId)> {
-    let has_it = |host: &Arc<Host>| {
-        let joined = || {
-            !proxy
-                .fleet
-                .inventory
-                .joined(&host.tag.id, network.id)
-                .is_empty()
-        };
-        network
-            .node()
-            .map_or_else(joined, |bound| bound == host.tag.id)
-    };
     let hosts = proxy.fleet.hosts();
-    let host = hosts.values().find(|host| has_it(host))?;
+    let host = match network.node() {
+        Some(bound) => hosts.get(&bound),
+        None => hosts
+            .values()
+            .find(|host| is_on(proxy, network, host.tag.id)),
+    }?;
     let own = host.tag.networks.of(network.id)?;
     Some((Arc::clone(host), own.engine_id))
 }

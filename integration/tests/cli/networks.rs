@@ -796,8 +796,7 @@ fn costs(lab: &Lab) -> Result<()> {
     ensure!(started.status == 204, "{started:?}");
     std::thread::sleep(Duration::from_millis(400));
     let asked: Vec<String> = counters.iter().flat_map(Counter::take).collect();
-    // The engine tells of the connection before its lists show it, so it is looked at once more.
-    ensure!(asked.len() <= 5, "{asked:?}");
+    ensure!(asked.len() == 4, "{asked:?}");
     ensure!(
         !asked.iter().any(|request| request.contains("/networks")),
         "{asked:?}"
