@@ -664,7 +664,8 @@ fn in_common_words(mut answer: Answer, side: &Side<'_>) -> Answer {
     answer
 }
 
-/// Every run of 64 hexadecimal digits becomes one word, so does what names a network endpoint.
+/// Every run of 64 hexadecimal digits becomes one word. So does a container's short id: of several that use an image an
+/// engine names any.
 fn without_ids(text: &str) -> String {
     let mut out = String::new();
     let mut run = String::new();
@@ -673,7 +674,12 @@ fn without_ids(text: &str) -> String {
             run.push(letter);
             continue;
         }
-        out.push_str(if run.len() == 64 { "HEX" } else { &run });
+        let is_short = run.len() == 12 && out.ends_with("container ");
+        out.push_str(match run.len() {
+            64 => "HEX",
+            12 if is_short => "SHORT",
+            _ => &run,
+        });
         run.clear();
         out.push(letter);
     }
