@@ -9,6 +9,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use integration::flotilla::Flotilla;
 use integration::harness::{self, Case, case};
+use integration::images::noise;
 use integration::lab::{Authority, Host, HostSpec, Lab, Spec};
 use integration::pool::Pool;
 use integration::wait;
@@ -94,18 +95,6 @@ fn one_each(lab: &Lab, pool: &Pool) -> Result<Vec<String>> {
 fn contains(text: &str, wanted: &str) -> Result<()> {
     ensure!(text.contains(wanted), "{text:?} lacks {wanted:?}");
     Ok(())
-}
-
-/// So many printable bytes of which no part is like another.
-fn noise(count: usize) -> Vec<u8> {
-    let mut state = 0x9E37_79B9_7F4A_7C15_u64;
-    let next = || {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        b' ' + u8::try_from(state % 90).unwrap_or_default()
-    };
-    std::iter::repeat_with(next).take(count).collect()
 }
 
 fn all_of_it(lab: &Lab) -> Result<()> {
