@@ -7,7 +7,7 @@ use integration::harness::{Case, case};
 use integration::lab::Lab;
 use integration::pool::Pool;
 
-use crate::{SOON, contains};
+use crate::{SOON, contains, now};
 
 pub(crate) fn cases() -> Vec<Case> {
     vec![
@@ -297,21 +297,14 @@ fn events(lab: &Lab) -> Result<()> {
         ),
         "",
     )?;
-    let node = "events --since 1h --until 0s --filter event=destroy --format '{{index .Actor.Attributes \"node.name\"}}'";
-    let nodes = pool.ok(node)?;
+    let node = "--filter event=destroy --format '{{index .Actor.Attributes \"node.name\"}}'";
+    let nodes = pool.ok(&format!("events --since 1h --until {} {node}", now()))?;
     ensure!(
         nodes.lines().count() > 0 && nodes.lines().all(|node| node.starts_with("host")),
         "{nodes}"
     );
     pool.refuses("events --since 1s --until 1h", "`since` time")
         .map(drop)
-}
-
-/// Seconds since 1970, as the CLI takes them.
-fn now() -> String {
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    let now = now.unwrap_or_default();
-    format!("{}.{:09}", now.as_secs(), now.subsec_nanos())
 }
 
 fn status_ages(lab: &Lab) -> Result<()> {

@@ -55,3 +55,11 @@ fn contains(text: &str, wanted: &str) -> Result<()> {
     ensure!(text.contains(wanted), "{text:?} lacks {wanted:?}");
     Ok(())
 }
+
+/// Seconds since 1970, as the CLI takes them. Of a duration like `0s` it would tell the whole seconds only, and what happened
+/// in this second would be left out.
+fn now() -> String {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    let now = now.unwrap_or_default();
+    format!("{}.{:09}", now.as_secs(), now.subsec_nanos())
+}

@@ -11,7 +11,7 @@ use integration::pool::Pool;
 use integration::{wait, wire};
 use serde_json::Value;
 
-use crate::{SOON, contains};
+use crate::{SOON, contains, now};
 
 pub(crate) fn cases() -> Vec<Case> {
     vec![
@@ -222,14 +222,16 @@ fn joined(lab: &Lab) -> Result<()> {
         );
     }
     let events = pool.ok(&format!(
-        "events --since {since} --until 0s --filter type=network --filter network={id} --format {{{{.Action}}}}"
+        "events --since {since} --until {} --filter type=network --filter network={id} --format {{{{.Action}}}}",
+        now()
     ))?;
     ensure!(
         events == "create\nconnect\nconnect\nconnect\nconnect",
         "{events}"
     );
     let all = pool.ok(&format!(
-        "events --since {since} --until 0s --filter type=network --format {{{{.Actor.ID}}}}"
+        "events --since {since} --until {} --filter type=network --format {{{{.Actor.ID}}}}",
+        now()
     ))?;
     ensure!(all.lines().all(|actor| actor == id), "{all}");
     pool.refuses(
