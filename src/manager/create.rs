@@ -148,6 +148,7 @@ impl Manager {
                     .iter()
                     .map(|volume| volume.name.to_string())
                     .collect(),
+                new_volumes: Vec::new(),
                 acting: self.me,
                 recipe: recipe.as_ref().map(|blob| BlobId::from_bytes(blob.id.0)),
             };

@@ -196,6 +196,7 @@ fn adoption(manager: &Manager, container: &Container, request: RequestId) -> Opt
             ports: Vec::new(),
             networks: adopted(container, &manager.cluster()),
             volumes: Vec::new(),
+            new_volumes: Vec::new(),
             acting: manager.me,
             recipe: None,
         },

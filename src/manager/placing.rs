@@ -177,7 +177,7 @@ impl Manager {
         for volume in &wanted.volumes {
             let promised = cluster
                 .volume(Realm::DEFAULT, &volume.name)
-                .map(|held| held.node);
+                .and_then(|held| held.residence.bound());
             let holders = self.holders(|host| host.has_volume(&volume.name));
             pins.extend(pin("volume", &volume.name, promised, &holders)?);
         }

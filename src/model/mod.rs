@@ -15,6 +15,7 @@ mod placement;
 mod port;
 mod seen;
 mod tag;
+mod volume;
 
 pub use caller::{Caller, Realm};
 pub use ids::{
@@ -29,3 +30,6 @@ pub use port::{PortClaim, PortOrigin, Protocol, PublishedPort};
 pub use resources::{Resources, Shortfall};
 pub use seen::{Seen, Touched};
 pub use tag::Tag;
+pub use volume::{
+    KIND_LABEL, LOCAL_DRIVER, Residence, Volume, VolumeKind, VolumeOrigin, VolumeSpec,
+};

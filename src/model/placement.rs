@@ -41,7 +41,7 @@ pub struct Placement {
     pub ports: Vec<PortClaim>,
     /// The cluster's networks that it joins.
     pub networks: Vec<NetworkId>,
-    /// The local volumes it mounts, each of which it binds to its node.
+    /// The named volumes it mounts: each has a record, which its node is in.
     pub volumes: Vec<String>,
     /// Who makes the container: a reservation lives as long as this manager works on it.
     pub acting: ManagerId,

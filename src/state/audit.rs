@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::model::{NameHolder, Placement, Realised};
+use crate::model::{Name, NameHolder, Placement, Realised, Residence, Volume, VolumeOrigin};
 
 use super::index::{Index, names, volumes};
 use super::ports::held;
@@ -42,11 +42,16 @@ pub fn audit(cluster: &Cluster) -> Vec<Broken> {
     for network in cluster.networks() {
         index.add_network(network);
     }
+    for volume in cluster.volumes() {
+        index.add_volume(volume);
+    }
     for placement in cluster.placements() {
         index.add_placement(placement);
     }
     if index != cluster.index {
-        say("the index is not what follows from nodes, placements and networks".to_owned());
+        say(
+            "the index is not what follows from nodes, placements, networks and volumes".to_owned(),
+        );
     }
     for node in cluster.nodes() {
         if cluster
@@ -104,6 +109,14 @@ pub fn audit(cluster: &Cluster) -> Vec<Broken> {
             say(format!("tag {name} means an image that is its own twin"));
         }
     }
+    for volume in cluster.volumes() {
+        audit_volume(cluster, volume, &mut say);
+    }
+    for (node, name) in &cluster.volumes_due {
+        if cluster.node(*node).is_none() {
+            say(format!("volume {name} is due on a node that is gone"));
+        }
+    }
     for placement in cluster.placements() {
         audit_placement(cluster, placement, &mut say);
     }
@@ -111,6 +124,27 @@ pub fn audit(cluster: &Cluster) -> Vec<Broken> {
         say("the tombstones are out of order".to_owned());
     }
     broken
+}
+
+fn audit_volume(cluster: &Cluster, volume: &Volume, say: &mut impl FnMut(String)) {
+    let name = &volume.spec.name;
+    if volume
+        .residence
+        .nodes()
+        .any(|node| cluster.node(node).is_none())
+    {
+        say(format!("volume {name} is on a node that is gone"));
+    }
+    let users = cluster.volume_users(volume.realm, name);
+    let promised = matches!(volume.residence, Residence::On { made: false, .. });
+    let nowhere = volume.residence.nodes().next().is_none();
+    if volume.origin == VolumeOrigin::Mounted && users == 0 && (promised || nowhere) {
+        say(format!("volume {name} is promised to nobody"));
+    }
+    let kept = cluster.volumes.get(&Name::volume(volume.realm, name));
+    if kept.is_none_or(|kept| **kept != *volume) {
+        say(format!("volume {name} is kept under another name"));
+    }
 }
 
 fn audit_placement(cluster: &Cluster, placement: &Placement, say: &mut impl FnMut(String)) {
@@ -135,9 +169,16 @@ fn audit_placement(cluster: &Cluster, placement: &Placement, say: &mut impl FnMu
         say(format!("container {container} has two placements"));
     }
     for volume in volumes(placement) {
-        let bound = cluster.index.volumes.get(&volume);
-        if bound.is_none_or(|bound| bound.node != placement.node) {
-            say(format!("volume {} is on two nodes", volume.name));
+        let has = |record: &Volume| record.residence.nodes().any(|node| node == placement.node);
+        if !cluster
+            .volumes
+            .get(&volume)
+            .is_some_and(|record| has(record))
+        {
+            say(format!(
+                "container {name} is not where its volume {} is",
+                volume.name
+            ));
         }
     }
     for id in &placement.networks {

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::{
     Availability, BlobId, ClusterId, ContainerId, EngineFacts, ManagerId, NetworkId, NodeId,
-    NodeName, Owner, PortClaim, RequestId, Resources,
+    NodeName, Owner, PortClaim, RequestId, Resources, VolumeSpec,
 };
 
 /// A change that the leader has decided on. All times and new ids are in it or in its envelope.
@@ -211,6 +211,31 @@ pub enum Command {
         /// The tag.
         tag: String,
     },
+    /// Makes a record of a volume, or leaves the one that there is as it is.
+    AddVolume {
+        /// What engines are to make.
+        spec: VolumeSpec,
+        /// The node that it is to be on, or is.
+        on: Option<NodeId>,
+        /// Whether it is known to be there.
+        made: bool,
+    },
+    /// Forgets a volume, or what one node has of it. Refused as long as placements there mount it.
+    RemoveVolume {
+        /// Its name.
+        name: String,
+        /// The only node that it is removed from.
+        on: Option<NodeId>,
+        /// Nodes that cannot be reached now: it is removed there when they are back.
+        due: Vec<NodeId>,
+    },
+    /// What waited for a node to come back is done: the volume is gone there, or stays.
+    SettleVolume {
+        /// Its name.
+        name: String,
+        /// The node.
+        node: NodeId,
+    },
 }
 
 /// What a reservation promises.
@@ -231,12 +256,24 @@ pub struct Promise {
     pub ports: Vec<PortClaim>,
     /// Networks of the cluster it joins.
     pub networks: Vec<NetworkId>,
-    /// Local volumes it mounts: each is bound to the node by it.
+    /// Named volumes it mounts: each that is on one node is bound to this one by it.
     pub volumes: Vec<String>,
+    /// What is known of those that had no record when this was decided.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub new_volumes: Vec<NewVolume>,
     /// The manager that makes the container.
     pub acting: ManagerId,
     /// The sealed create body, for what may move.
     pub recipe: Option<BlobId>,
+}
+
+/// A volume that a container of ours mounts for the first time.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NewVolume {
+    /// What it is, or is to be.
+    pub spec: VolumeSpec,
+    /// Whether the node has it already.
+    pub made: bool,
 }
 
 /// Which name a container has after a rename.

@@ -1,12 +1,12 @@
-//! What follows from nodes, placements and networks, kept so that no question needs a scan.
+//! What follows from nodes, placements, networks and volumes, kept so that no question needs a scan.
 //!
 //! **Invariant**: built anew from them, it is the same.
 
 use imbl::{OrdMap, OrdSet};
 
 use crate::model::{
-    ContainerId, Name, NameHolder, Network, NetworkId, Node, NodeId, NodeName, Placement,
-    RequestId, Resources,
+    ContainerId, Name, NameHolder, Network, NetworkId, Node, NodeId, NodeName, Placement, Realm,
+    RequestId, Resources, Volume,
 };
 
 use super::ports::PortBook;
@@ -17,21 +17,13 @@ pub(super) struct Index {
     pub(super) endpoints: OrdMap<String, NodeId>,
     pub(super) containers: OrdMap<ContainerId, RequestId>,
     pub(super) names: OrdMap<Name, NameHolder>,
-    pub(super) volumes: OrdMap<Name, VolumeUse>,
+    pub(super) volume_users: OrdMap<Name, u32>,
+    volumes_by_node: OrdSet<(NodeId, Name)>,
     pub(super) network_users: OrdMap<NetworkId, u32>,
     pub(super) groups: OrdSet<(String, NetworkId)>,
     pub(super) totals: OrdMap<NodeId, Totals>,
     pub(super) ports: PortBook,
     by_node: OrdSet<(NodeId, RequestId)>,
-}
-
-/// Where a local volume is, as long as placements use it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct VolumeUse {
-    /// The node that has it.
-    pub node: NodeId,
-    /// How many placements use it.
-    pub users: u32,
 }
 
 /// What the placements on one node come to.
@@ -78,6 +70,27 @@ impl Index {
         }
     }
 
+    pub(super) fn volumes_on(&self, node: NodeId) -> impl Iterator<Item = &Name> {
+        let first = Name::volume(Realm::DEFAULT, "");
+        self.volumes_by_node
+            .range((node, first)..)
+            .take_while(move |(on, _)| *on == node)
+            .map(|(_, name)| name)
+    }
+
+    pub(super) fn add_volume(&mut self, volume: &Volume) {
+        let name = Name::volume(volume.realm, &volume.spec.name);
+        let places = volume.residence.nodes().map(|node| (node, name.clone()));
+        self.volumes_by_node.extend(places);
+    }
+
+    pub(super) fn remove_volume(&mut self, volume: &Volume) {
+        let name = Name::volume(volume.realm, &volume.spec.name);
+        for node in volume.residence.nodes() {
+            self.volumes_by_node.remove(&(node, name.clone()));
+        }
+    }
+
     pub(super) fn add_placement(&mut self, placement: &Placement) {
         let request = placement.request;
         self.by_node.insert((placement.node, request));
@@ -88,14 +101,7 @@ impl Index {
             self.names.insert(name, NameHolder::Placement(request));
         }
         for volume in volumes(placement) {
-            let users = self.volumes.get(&volume).map_or(0, |bound| bound.users);
-            self.volumes.insert(
-                volume,
-                VolumeUse {
-                    node: placement.node,
-                    users: users + 1,
-                },
-            );
+            *self.volume_users.entry(volume).or_insert(0) += 1;
         }
         for network in &placement.networks {
             *self.network_users.entry(*network).or_insert(0) += 1;
@@ -117,17 +123,9 @@ impl Index {
             self.names.remove(&name);
         }
         for volume in volumes(placement) {
-            match self.volumes.get(&volume).copied() {
-                Some(VolumeUse { node, users }) if users > 1 => {
-                    self.volumes.insert(
-                        volume,
-                        VolumeUse {
-                            node,
-                            users: users - 1,
-                        },
-                    );
-                }
-                Some(_) | None => drop(self.volumes.remove(&volume)),
+            match self.volume_users.get(&volume).copied() {
+                Some(users) if users > 1 => drop(self.volume_users.insert(volume, users - 1)),
+                Some(_) | None => drop(self.volume_users.remove(&volume)),
             }
         }
         for network in &placement.networks {
@@ -158,7 +156,7 @@ pub(super) fn names(placement: &Placement) -> impl Iterator<Item = Name> {
         .map(|name| Name::container(placement.realm, name))
 }
 
-/// The volumes a placement binds.
+/// The volumes a placement mounts.
 pub(super) fn volumes(placement: &Placement) -> impl Iterator<Item = Name> {
     placement
         .volumes

@@ -24,23 +24,24 @@ mod snapshot;
 #[cfg(test)]
 mod tests;
 mod tombstones;
+mod volumes;
 
 use std::sync::Arc;
 
-use imbl::OrdMap;
+use imbl::{OrdMap, OrdSet};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::model::{
     BlobId, ClusterId, ContainerId, Name, NameHolder, Network, NetworkId, Node, NodeId, NodeName,
-    Placement, Realm, RequestId, Resources, Tag,
+    Placement, Realm, RequestId, Resources, Tag, Volume,
 };
 
 pub use audit::{Broken, audit};
-pub use command::{Command, Keep, Promise, RandomPorts, Settings};
+pub use command::{Command, Keep, NewVolume, Promise, RandomPorts, Settings};
 pub use envelope::{BadEnvelope, Envelope, FEATURE_LEVEL, FORMAT};
 pub use images::{Sighting, meant};
-pub use index::{Totals, VolumeUse};
+pub use index::Totals;
 pub use machine::{Outcome, read_outcome};
 pub use ports::{PortBook, PortHold};
 pub use refusal::{Change, Refusal};
@@ -63,10 +64,13 @@ pub struct Cluster {
     networks: OrdMap<NetworkId, Arc<Network>>,
     /// What tags mean that the cluster has handled.
     tags: OrdMap<(Realm, String), Arc<Tag>>,
+    volumes: OrdMap<Name, Arc<Volume>>,
+    /// Volumes that were removed while their node was down: they go when it is back.
+    volumes_due: OrdSet<(NodeId, String)>,
     /// Endpoints of nodes that an operator removed: settings alone do not bring them back.
     retired: OrdMap<String, Retired>,
     tombstones: Tombstones,
-    /// Follows from the nodes, placements and networks alone.
+    /// Follows from the nodes, placements, networks and volumes alone.
     index: Index,
     /// Blobs that nothing needs since the store last asked.
     released: Vec<BlobId>,
@@ -212,9 +216,35 @@ impl Cluster {
         self.index.names.get(name).copied()
     }
 
-    /// Where a local volume is bound, as long as a placement uses it.
-    pub fn volume(&self, realm: Realm, name: &str) -> Option<VolumeUse> {
-        self.index.volumes.get(&Name::volume(realm, name)).copied()
+    /// All volumes that have a record, by name.
+    pub fn volumes(&self) -> impl Iterator<Item = &Arc<Volume>> {
+        self.volumes.values()
+    }
+
+    /// The record of a volume.
+    pub fn volume(&self, realm: Realm, name: &str) -> Option<&Arc<Volume>> {
+        self.volumes.get(&Name::volume(realm, name))
+    }
+
+    /// How many placements mount a volume.
+    pub fn volume_users(&self, realm: Realm, name: &str) -> u32 {
+        let name = Name::volume(realm, name);
+        self.index.volume_users.get(&name).copied().unwrap_or(0)
+    }
+
+    /// The volumes that a node has or may have.
+    pub fn volumes_on(&self, node: NodeId) -> impl Iterator<Item = &Arc<Volume>> {
+        self.index
+            .volumes_on(node)
+            .filter_map(|name| self.volumes.get(name))
+    }
+
+    /// The volumes that are to be removed from a node when it is back.
+    pub fn volumes_due_on(&self, node: NodeId) -> impl Iterator<Item = &str> {
+        self.volumes_due
+            .range((node, String::new())..)
+            .take_while(move |(on, _)| *on == node)
+            .map(|(_, name)| name.as_str())
     }
 
     /// All networks of the cluster, by id.
@@ -329,6 +359,23 @@ impl Cluster {
         }
         self.index.add_network(&network);
         self.networks.insert(network.id, Arc::new(network));
+    }
+
+    /// Puts a volume's record in place of what it was before: the only way in.
+    fn put_volume(&mut self, volume: Volume) {
+        let name = Name::volume(volume.realm, &volume.spec.name);
+        if let Some(old) = self.volumes.get(&name) {
+            self.index.remove_volume(old);
+        }
+        self.index.add_volume(&volume);
+        self.volumes.insert(name, Arc::new(volume));
+    }
+
+    /// Takes a volume's record out: the only way out.
+    fn take_volume(&mut self, name: &Name) {
+        if let Some(old) = self.volumes.remove(name) {
+            self.index.remove_volume(&old);
+        }
     }
 
     /// The node's name for a message; its id if it is gone.

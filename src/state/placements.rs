@@ -90,10 +90,12 @@ impl Cluster {
         }
         self.container_is_free(container, request)?;
         let container = Some(container);
-        self.put(Placement {
+        let placement = Placement {
             container,
             ..placement.clone()
-        });
+        };
+        self.volumes_are_made(&placement);
+        self.put(placement);
         Ok(Change::Placement(request))
     }
 
@@ -282,7 +284,10 @@ impl Cluster {
         for network in &networks {
             self.bind_network(*network, node);
         }
-        self.put(Placement {
+        for volume in &volumes {
+            self.mount(realm, volume, node, &promise.new_volumes);
+        }
+        let placement = Placement {
             request,
             realm,
             name,
@@ -302,13 +307,18 @@ impl Cluster {
             recipe,
             at: self.now,
             version: 1,
-        });
+        };
+        if container.is_some() {
+            self.volumes_are_made(&placement);
+        }
+        self.put(placement);
     }
 
     fn end(&mut self, request: RequestId, cause: Cause) {
         let Some(placement) = self.take(request) else {
             return;
         };
+        self.let_go_of_volumes(&placement);
         let stone = Tombstone {
             request,
             node: placement.node,
@@ -363,16 +373,7 @@ impl Cluster {
         self.name_is_free(realm, &promise.name)?;
         let node = self.expect_node(promise.node)?.name.clone();
         for volume in &promise.volumes {
-            if let Some(bound) = self.volume(realm, volume)
-                && bound.node != promise.node
-            {
-                let bound = self.node_label(bound.node);
-                return Err(Refusal::VolumeElsewhere {
-                    volume: volume.clone(),
-                    bound,
-                    node,
-                });
-            }
+            self.can_mount(realm, volume, promise.node)?;
         }
         for id in &promise.networks {
             self.can_be_joined(*id, promise.node)?;

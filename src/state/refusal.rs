@@ -34,6 +34,10 @@ pub enum Change {
     Tag(String),
     /// The tag is forgotten.
     TagDropped(String),
+    /// The volume is as asked, or as it was.
+    Volume(String),
+    /// The volume, or what there was of it, is gone.
+    VolumeRemoved(String),
 }
 
 /// Why a command changed nothing.
@@ -141,6 +145,22 @@ pub enum Refusal {
         bound: String,
         /// Where it was wanted.
         node: NodeName,
+    },
+    /// Another driver has a volume of that name.
+    #[error("driver '{driver}' already has volume '{volume}': volume name must be unique")]
+    VolumeOfAnotherDriver {
+        /// The volume.
+        volume: String,
+        /// The driver that has it.
+        driver: String,
+    },
+    /// The volume cannot go as long as it is mounted.
+    #[error("volume {volume} is mounted by {users} containers")]
+    VolumeInUse {
+        /// The volume.
+        volume: String,
+        /// How many placements mount it.
+        users: u32,
     },
     /// A one-host network is elsewhere.
     #[error(

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use imbl::OrdMap;
 use jiff::Timestamp;
 use raft_store::RestoreError;
 use serde::{Deserialize, Serialize};
@@ -14,7 +15,7 @@ use super::envelope::FEATURE_LEVEL;
 use super::index::Index;
 use super::tombstones::Tombstones;
 use super::{Cluster, Founding, Retired, Tombstone};
-use crate::model::{Network, Node, Placement, Tag};
+use crate::model::{Network, Node, NodeId, Placement, Tag, Volume};
 
 /// The layout of snapshots that this binary writes.
 const FORMAT: u32 = 1;
@@ -28,6 +29,8 @@ struct Written<'a> {
     placements: Vec<&'a Placement>,
     networks: Vec<&'a Network>,
     tags: Vec<&'a Tag>,
+    volumes: Vec<&'a Volume>,
+    volumes_due: Vec<&'a (NodeId, String)>,
     retired: BTreeMap<&'a str, &'a Retired>,
     tombstones: Vec<&'a Tombstone>,
 }
@@ -41,6 +44,10 @@ struct Read {
     networks: Vec<Network>,
     #[serde(default)]
     tags: Vec<Tag>,
+    #[serde(default)]
+    volumes: Vec<Volume>,
+    #[serde(default)]
+    volumes_due: Vec<(NodeId, String)>,
     #[serde(default)]
     retired: BTreeMap<String, Retired>,
     tombstones: Vec<Tombstone>,
@@ -63,6 +70,8 @@ impl Cluster {
             placements: self.placements.values().map(Arc::as_ref).collect(),
             networks: self.networks.values().map(Arc::as_ref).collect(),
             tags: self.tags.values().map(Arc::as_ref).collect(),
+            volumes: self.volumes.values().map(Arc::as_ref).collect(),
+            volumes_due: self.volumes_due.iter().collect(),
             retired: self
                 .retired
                 .iter()
@@ -90,7 +99,7 @@ impl Cluster {
         networks.for_each(|network| index.add_network(network));
         let placements = read.placements.iter();
         placements.for_each(|placement| index.add_placement(placement));
-        Ok(Self {
+        let mut cluster = Self {
             founding: read.founding,
             now: read.now,
             nodes: read
@@ -113,11 +122,18 @@ impl Cluster {
                 .into_iter()
                 .map(|tag| ((tag.realm, tag.name.clone()), Arc::new(tag)))
                 .collect(),
+            volumes: OrdMap::new(),
+            volumes_due: read.volumes_due.into_iter().collect(),
             retired: read.retired.into_iter().collect(),
             tombstones: Tombstones::restored(read.tombstones),
             index,
             released: Vec::new(),
-        })
+        };
+        for volume in read.volumes {
+            cluster.put_volume(volume);
+        }
+        cluster.record_what_is_mounted();
+        Ok(cluster)
     }
 }
 
