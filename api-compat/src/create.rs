@@ -127,6 +127,10 @@ pub struct Volume<'a> {
     pub name: Cow<'a, str>,
     /// Its driver; empty for the default one.
     pub driver: Cow<'a, str>,
+    /// The driver's options, if the volume is made for this container.
+    pub options: Vec<(Cow<'a, str>, Cow<'a, str>)>,
+    /// Its labels, likewise.
+    pub labels: Vec<(Cow<'a, str>, Cow<'a, str>)>,
 }
 
 /// A network that a container joins, as its engine is to be told of it.
@@ -453,6 +457,8 @@ impl<'a> Create<'a> {
                 true => self.volumes.push(Volume {
                     name: source,
                     driver: default_driver.clone(),
+                    options: Vec::new(),
+                    labels: Vec::new(),
                 }),
             }
         }
@@ -461,15 +467,15 @@ impl<'a> Create<'a> {
             match &*text(mount, "Type") {
                 "bind" => self.host_paths.push(source),
                 "volume" if !source.is_empty() => {
-                    let options = mount
-                        .get_folded("VolumeOptions")
-                        .and_then(|options| options.get_folded("DriverConfig"));
-                    let driver = options
-                        .map(|driver| text(driver, "Name"))
-                        .unwrap_or_default();
+                    let options = mount.get_folded("VolumeOptions");
+                    let driver = options.and_then(|options| options.get_folded("DriverConfig"));
                     self.volumes.push(Volume {
                         name: source,
-                        driver,
+                        driver: driver
+                            .map(|driver| text(driver, "Name"))
+                            .unwrap_or_default(),
+                        options: pairs(driver, "Options"),
+                        labels: pairs(options, "Labels"),
                     });
                 }
                 _ => {}
@@ -584,7 +590,7 @@ fn is_a(root: View<'_>, field: &str, kind: &str, go_type: &str) -> Result<(), Ap
 }
 
 /// What Go calls the kind of a JSON value.
-fn kind_of(value: View<'_>) -> &'static str {
+pub(crate) fn kind_of(value: View<'_>) -> &'static str {
     match value.as_json().as_bytes() {
         [b'[', ..] => "array",
         [b'{', ..] => "object",
@@ -641,6 +647,11 @@ fn keys<'a>(object: Option<View<'a>>) -> impl Iterator<Item = Cow<'a, str>> + us
         .into_iter()
         .flat_map(|object| object.members())
         .map(|member| member.key)
+}
+
+fn pairs<'a>(object: Option<View<'a>>, field: &str) -> Vec<(Cow<'a, str>, Cow<'a, str>)> {
+    let map = object.and_then(|object| object.get_folded(field));
+    map.iter().flat_map(View::string_pairs).collect()
 }
 
 fn before<'a>(text: &Cow<'a, str>, mark: char) -> Cow<'a, str> {
@@ -816,7 +827,7 @@ mod tests {
             "HostConfig":{"Memory":64,"NanoCpus":5,"NetworkMode":"front","PidMode":"container:p","IpcMode":"shareable",
               "Links":["db:alias"],"VolumesFrom":["src:ro"],"AutoRemove":true,"RestartPolicy":{"Name":"always"},
               "Binds":["data:/data:ro","/etc:/etc","/anonymous","/var/run/docker.sock:/s"],
-              "Mounts":[{"Type":"volume","Source":"v","VolumeOptions":{"DriverConfig":{"Name":"nfs"}}},
+              "Mounts":[{"Type":"volume","Source":"v","VolumeOptions":{"Labels":{"l":"m"},"DriverConfig":{"Name":"nfs","Options":{"o":"p"}}}},
                         {"Type":"volume","Target":"/t"},{"Type":"bind","Source":"/home"},{"Type":"tmpfs"}],
               "PortBindings":{"80/tcp":[{"HostIp":"127.0.0.1","HostPort":"8080"},{"HostPort":""}],
                               "53/udp":[{"HostPort":"5000-5010"}],"1/tcp":null}},
@@ -854,9 +865,12 @@ mod tests {
         let volumes: Vec<_> = create
             .volumes
             .iter()
-            .map(|v| format!("{} {}", v.name, v.driver))
+            .map(|v| format!("{} {} {:?} {:?}", v.name, v.driver, v.options, v.labels))
             .collect();
-        assert_eq!(volumes, ["data ", "v nfs"]);
+        assert_eq!(
+            volumes,
+            ["data  [] []", r#"v nfs [("o", "p")] [("l", "m")]"#]
+        );
         assert_eq!(create.host_paths, ["/etc", "/var/run/docker.sock", "/home"]);
         assert_eq!(create.networks, ["front", "back"]);
         assert!(create.mounts_engine_socket() && create.auto_remove && !create.publish_all);

@@ -36,6 +36,7 @@ pub mod route;
 pub mod stream;
 pub mod timestamp;
 pub mod version;
+pub mod volume_create;
 pub mod volume_list;
 
 pub use error::ApiError;

@@ -5,7 +5,6 @@
 //! **Invariant**: a volume of one node is never taken for one of the same name on another.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
 
 use crate::error::ApiError;
 use crate::filters::{self, Filters, Patterns};
@@ -74,9 +73,11 @@ impl VolumeQuery {
         &self.filters
     }
 
-    /// Whether only the engines know the answer: who uses a volume is not in their lists.
-    pub fn asks_for_use(&self) -> bool {
-        self.filters.contains("dangling")
+    /// Whether only unused volumes are wanted, or only used ones; nothing if that does not matter. Who uses a volume is
+    /// not in the engines' lists.
+    pub fn dangling(&self) -> Option<bool> {
+        let wanted = || self.filters.bool_or("dangling", false).ok();
+        self.filters.contains("dangling").then(wanted).flatten()
     }
 
     /// Whether volumes of this node are shown.
@@ -90,40 +91,6 @@ impl VolumeQuery {
             .exact_match("driver", &volume.view.text_of("Driver"))
             && (self.names.is_match(&volume.name) || self.names.is_match(shown_as))
             && labels::all_hold(&self.filters, "label", volume.view.get("Labels"))
-    }
-}
-
-/// The names that the volumes are shown by: their own, with the node before it where several nodes have one of a name.
-/// `nodes` are the names of the nodes in the order of [`Volume::node`].
-pub fn shown_names(volumes: &[Volume<'_>], nodes: &[&str]) -> Vec<String> {
-    let mut holders: BTreeMap<&str, usize> = BTreeMap::new();
-    for volume in volumes {
-        *holders.entry(&volume.name).or_default() += 1;
-    }
-    let shown =
-        |volume: &Volume<'_>| match (holders.get(volume.name.as_ref()), nodes.get(volume.node)) {
-            (Some(2..), Some(node)) => format!("{node}/{}", volume.name),
-            _ => volume.name.clone().into_owned(),
-        };
-    volumes.iter().map(shown).collect()
-}
-
-/// Which volumes a reference means: those of this name, or the one of `node/name`. The engine has no short forms here.
-pub fn find<'v, 'a>(
-    volumes: &'v [Volume<'a>],
-    reference: &str,
-    is_node: impl Fn(&str, usize) -> bool,
-) -> Vec<&'v Volume<'a>> {
-    let named: Vec<_> = volumes
-        .iter()
-        .filter(|volume| volume.name == reference)
-        .collect();
-    match reference.split_once('/') {
-        Some((node, name)) if named.is_empty() => volumes
-            .iter()
-            .filter(|volume| volume.name == name && is_node(node, volume.node))
-            .collect(),
-        _ => named,
     }
 }
 
@@ -155,7 +122,7 @@ mod tests {
             |error| error.to_string(),
             |query| {
                 let all = volumes();
-                let names = shown_names(&all, &["n1", "n2"]);
+                let names = ["n1/data", "own", "n2/data", "far"].map(str::to_owned);
                 let shown = all
                     .iter()
                     .zip(&names)
@@ -178,23 +145,5 @@ mod tests {
         check(r#"{"dangling":["x"]}"#, "invalid filter 'dangling=[x]'");
         check(r#"{"x":["y"]}"#, "invalid filter 'x'");
         check("{", "error reading volume filters: invalid filter");
-    }
-
-    #[test]
-    fn a_reference_is_a_name_with_or_without_its_node() {
-        let all = volumes();
-        for (reference, expected) in [
-            ("data", vec![0, 1]),
-            ("own", vec![0]),
-            ("n2/data", vec![1]),
-            ("n2/own", vec![]),
-            ("da", vec![]),
-        ] {
-            let nodes: Vec<_> = find(&all, reference, |node, at| node == ["n1", "n2"][at])
-                .iter()
-                .map(|volume| volume.node)
-                .collect();
-            assert_eq!(nodes, expected, "{reference}");
-        }
     }
 }

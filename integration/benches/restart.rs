@@ -200,6 +200,7 @@ fn promise(number: u64, acting: ManagerId) -> Promise {
         ports: Vec::new(),
         networks: Vec::new(),
         volumes: vec![format!("data-{number}")],
+        new_volumes: Vec::new(),
         acting,
         recipe: None,
     }

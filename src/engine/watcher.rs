@@ -59,6 +59,8 @@ pub enum Observation {
     Synced(NodeId),
     /// The claims of all containers of the node are known.
     Counted(NodeId),
+    /// The volumes of the node have been listed again.
+    VolumesListed(NodeId),
     /// A container of ours changed.
     Changed(ContainerId),
     /// Networks of the cluster on the node may be needed there no more: they were listed anew, or a container that is
@@ -601,6 +603,7 @@ impl Watcher {
                 if !self.rereads.is_current(&object, read) {
                     return;
                 }
+                let listed = result.is_ok();
                 match result {
                     Ok(()) => {}
                     Err(error) if error.is_transient() => return self.read_later(object, &error),
@@ -609,6 +612,10 @@ impl Watcher {
                 self.served(object);
                 if kind == ListKind::Networks && !self.host.tag.networks.here().is_empty() {
                     self.observe(Observation::Networks(self.host.tag.id)).await;
+                }
+                if listed && kind == ListKind::Volumes {
+                    self.observe(Observation::VolumesListed(self.host.tag.id))
+                        .await;
                 }
             }
             Landed::Inspected(id, result) => {

@@ -6,6 +6,7 @@
 //! | commit the reservation | nothing was made: it is given up when its node is listed again |
 //! | the node gets the image, if it lacks it (`images`) | the same; the image stays |
 //! | the engine gets the networks that it joins | the same; see `networks` |
+//! | the engine makes what it mounts | `volumes` has that |
 //! | the engine makes it, with our labels | it is found by its labels and adopted |
 //! | reply; the binding is committed behind it | the same |
 
@@ -148,7 +149,7 @@ impl Manager {
                     .iter()
                     .map(|volume| volume.name.to_string())
                     .collect(),
-                new_volumes: Vec::new(),
+                new_volumes: self.new_volumes(order.wanted, &self.cluster(), &choice.host),
                 acting: self.me,
                 recipe: recipe.as_ref().map(|blob| BlobId::from_bytes(blob.id.0)),
             };
@@ -213,6 +214,10 @@ impl Manager {
         query.set("name", name);
         let target = format!("/containers/create?{}", query.encode());
         let call = EngineCall::post(target, Some(Bytes::from(body.finish()))).at(order.version);
+        let (_turn, refused) = self.make_volumes(order.wanted, host).await?;
+        if let Some(refused) = refused {
+            return Ok(refused);
+        }
         let creation = host.creation(request).await;
         let reply = tokio::time::timeout(CREATE_TIMEOUT, host.call(call)).await;
         // Not an engine that failed: it may make the container yet, so it is not made elsewhere.

@@ -21,6 +21,7 @@ mod placing;
 mod pool;
 mod recipe;
 mod unsettled;
+mod volumes;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -41,6 +42,7 @@ pub use images::{Image, moved, tag_name};
 pub use networks::{Joining, NewNetwork};
 pub use pool::{Member, NodeChange};
 pub use recipe::{Error as RecipeError, Recipe};
+pub use volumes::{RemovalTurn, VolumeRemoval, VolumeRemovalOrder};
 
 /// A command that has not been committed by then is given up on.
 const COMMIT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -80,6 +82,7 @@ pub struct Manager {
     under_way: lifecycle::UnderWay,
     bringing: bringing::Bringing,
     networks: networks::Networks,
+    volume_turns: volumes::Turns,
     /// Held from a decision until it is committed: the next one sees what this one promised.
     placing: tokio::sync::Mutex<()>,
     /// Held while nodes come or go.
@@ -106,6 +109,7 @@ impl Manager {
             under_way: lifecycle::UnderWay::default(),
             bringing: bringing::Bringing::default(),
             networks: networks::Networks::default(),
+            volume_turns: volumes::Turns::default(),
             placing: tokio::sync::Mutex::default(),
             joining: tokio::sync::Mutex::default(),
             tasks,

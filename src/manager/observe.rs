@@ -33,15 +33,18 @@ impl Manager {
                 }
                 Some(Observation::Synced(node)) => {
                     self.resolve_reservations(node).await;
+                    self.volumes_listed(node);
                     // Engines may take long to answer, or to remove a container: the other nodes do not wait for that.
                     let manager = Arc::clone(&self);
                     spawn_stream(tracing::info_span!("removals"), async move {
                         manager.settle_node(node).await;
+                        manager.remove_volumes_due(node).await;
                         manager.networks.untidy(node);
                         manager.counted(node).await;
                     });
                 }
                 Some(Observation::Networks(node)) => self.networks.untidy(node),
+                Some(Observation::VolumesListed(node)) => self.volumes_listed(node),
                 Some(Observation::Counted(node)) => self.counted(node).await,
             }
         }

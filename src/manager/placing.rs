@@ -12,7 +12,7 @@ use super::networks::Joins;
 use super::{CreateOrder, Error, Image, Manager};
 use crate::engine::{Found, Host, Verdict};
 use crate::model::{
-    Node, NodeId, Platform, PortClaim, PortOrigin, Protocol, PublishedPort, Realm, Resources,
+    Node, NodeId, Platform, PortClaim, PortOrigin, Protocol, PublishedPort, Resources,
 };
 use crate::scheduler::{self, Candidate, Pin, Refusal, Request, TakenPort, Traits};
 use crate::state::Cluster;
@@ -174,13 +174,7 @@ impl Manager {
                 });
             }
         }
-        for volume in &wanted.volumes {
-            let promised = cluster
-                .volume(Realm::DEFAULT, &volume.name)
-                .and_then(|held| held.residence.bound());
-            let holders = self.holders(|host| host.has_volume(&volume.name));
-            pins.extend(pin("volume", &volume.name, promised, &holders)?);
-        }
+        pins.extend(self.volume_pins(wanted, cluster)?);
         let strangers = wanted.networks.iter();
         for network in strangers.filter(|network| !joins.contains(network)) {
             let holders = self.holders(|host| host.has_network(network));
@@ -212,36 +206,6 @@ fn traits(node: &Node, host: &Host) -> Traits {
         node_labels: node.labels.clone(),
         engine_labels: facts.labels.clone(),
         says: facts.says.clone(),
-    }
-}
-
-/// A volume is on one node; a container that mounts it goes there.
-fn pin(
-    kind: &str,
-    name: &str,
-    promised: Option<NodeId>,
-    holders: &[Arc<Host>],
-) -> Result<Option<Pin>, Error> {
-    match (promised, holders) {
-        (Some(node), _) => {
-            let why = holders.iter().find(|host| host.tag.id == node).map_or_else(
-                || format!("{kind} {name}"),
-                |host| format!("{kind} {name}, which is on {}", host.tag.name),
-            );
-            Ok(Some(Pin {
-                nodes: BTreeSet::from([node]),
-                why,
-            }))
-        }
-        (None, []) => Ok(None),
-        (None, [one]) => Ok(Some(Pin {
-            nodes: BTreeSet::from([one.tag.id]),
-            why: format!("{kind} {name}, which is on {}", one.tag.name),
-        })),
-        (None, several) => Err(Error::Impossible(format!(
-            "{kind} {name} exists on {}, and each has different data: remove or rename all but one on those nodes",
-            node_names(several)
-        ))),
     }
 }
 

@@ -365,6 +365,9 @@ fn is_finished_without_its_client(operation: Operation) -> bool {
             | O::NetworkDisconnect
             | O::NetworkRemove
             | O::NetworkPrune
+            | O::VolumeCreate
+            | O::VolumeRemove
+            | O::VolumePrune
     )
 }
 

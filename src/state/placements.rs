@@ -371,7 +371,7 @@ impl Cluster {
     /// Whether the name, the volumes and the networks can be had.
     fn promise_can_be_kept(&self, realm: Realm, promise: &Promise) -> Result<(), Refusal> {
         self.name_is_free(realm, &promise.name)?;
-        let node = self.expect_node(promise.node)?.name.clone();
+        self.expect_node(promise.node)?;
         for volume in &promise.volumes {
             self.can_mount(realm, volume, promise.node)?;
         }
