@@ -26,6 +26,7 @@ fn main() -> ExitCode {
 fn cases() -> Vec<Case> {
     vec![
         case("create_and_start_cost_four_requests", create_and_start),
+        case("a_volume_that_is_there_costs_nothing_more", volume_there),
         case("lists_and_look_ups_cost_nothing", lists),
         case("what_one_engine_knows_is_asked_of_it_once", one_each),
         case("a_change_costs_itself_and_one_read", changes),
@@ -93,6 +94,29 @@ fn create_and_start(lab: &Lab) -> Result<()> {
     let (pool, counter) = counted(lab)?;
     for name in ["one", "two"] {
         let made = pool.ask("POST", &format!("/containers/create?name={name}"), BODY)?;
+        ensure!(made.status == 201, "{made:?}");
+        let started = pool.ask("POST", &format!("/containers/{name}/start"), b"")?;
+        ensure!(started.status == 204, "{started:?}");
+        cost(
+            &counter,
+            &[
+                "POST /containers/create",
+                "GET /containers/json",
+                "POST /containers/ID/start",
+                "GET /containers/json",
+            ],
+        )?;
+    }
+    Ok(())
+}
+
+fn volume_there(lab: &Lab) -> Result<()> {
+    let (pool, counter) = counted(lab)?;
+    pool.ok("run --rm -v data:/d busybox true")?;
+    settled(&counter)?;
+    let body = br#"{"Image":"busybox","Cmd":["sleep","600"],"HostConfig":{"Binds":["data:/d"]}}"#;
+    for name in ["one", "two"] {
+        let made = pool.ask("POST", &format!("/containers/create?name={name}"), body)?;
         ensure!(made.status == 201, "{made:?}");
         let started = pool.ask("POST", &format!("/containers/{name}/start"), b"")?;
         ensure!(started.status == 204, "{started:?}");

@@ -19,6 +19,7 @@ mod placing;
 mod pool_of_one;
 mod pooled;
 mod streams;
+mod volumes;
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -46,6 +47,7 @@ fn main() -> ExitCode {
         faults::cases(),
         old_clients::cases(),
         bad_input::cases(),
+        volumes::cases(),
     ];
     harness::main(Spec::hosts(3), cases.into_iter().flatten().collect())
 }

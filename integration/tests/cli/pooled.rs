@@ -101,11 +101,10 @@ fn volumes(lab: &Lab) -> Result<()> {
 fn not_yet(lab: &Lab) -> Result<()> {
     let pool = Pool::over(lab)?;
     for (method, path, body) in [
-        ("POST", "/volumes/create", &br#"{"Name":"data"}"#[..]),
         (
             "POST",
             "/networks/create",
-            br#"{"Name":"net","Driver":"overlay"}"#,
+            &br#"{"Name":"net","Driver":"overlay"}"#[..],
         ),
         ("POST", "/swarm/init", br"{}"),
     ] {
@@ -113,10 +112,6 @@ fn not_yet(lab: &Lab) -> Result<()> {
         ensure!(answer.status == 501, "{method} {path}: {answer:?}");
         contains(&answer.message()?, "is not supported on a cluster endpoint")?;
     }
-    pool.refuses(
-        "volume create data",
-        "is not supported on a cluster endpoint",
-    )?;
     pool.refuses(
         "network create -d overlay net",
         "is not supported on a cluster endpoint",
