@@ -209,6 +209,62 @@ pub fn ssh() -> Result<Engine, Unavailable> {
         .map_err(|error| Unavailable(format!("OpenSSH cannot be installed: {error:#}")))
 }
 
+/// The program of docker-compose 1.29.2, the last one in Python, in an environment of its own.
+pub fn old_compose() -> Result<PathBuf, Unavailable> {
+    if let Some(reason) = impossible() {
+        return Err(reason);
+    }
+    let root = folder().join("old-compose");
+    let made = locked(|| {
+        if root.join(INSTALLED).is_file() {
+            Ok(())
+        } else {
+            install_old_compose(&root)
+        }
+    });
+    made.map(|()| root.join("bin/docker-compose"))
+        .map_err(|error| {
+            Unavailable(format!(
+                "docker-compose 1.29 cannot be installed, which needs python3 with venv and pip: {error:#}"
+            ))
+        })
+}
+
+/// A Python environment cannot be moved, so it is made in its place; this file in it says that it is whole.
+const INSTALLED: &str = "installed";
+
+fn install_old_compose(root: &Path) -> Result<()> {
+    say("installing docker-compose 1.29.2 with pip");
+    let mut venv = Command::new("python3");
+    process::succeed(venv.args(["-m", "venv", "--clear"]).arg(root), PATIENT)?;
+    // What it asks for (PyYAML below 6) can be built no more; what it is given does as well.
+    let parts = [
+        &["--no-deps", "docker-compose==1.29.2", "docker==5.0.3"][..],
+        &[
+            "setuptools<81",
+            "pyyaml<7",
+            "requests<2.32",
+            "urllib3<2",
+            "websocket-client<1",
+            "docopt<1",
+            "dockerpty<1",
+            "python-dotenv<1",
+            "distro<2",
+            "texttable<2",
+            "jsonschema<4",
+            "cached-property<2",
+            "paramiko<4",
+            "six<2",
+        ],
+    ];
+    for packages in parts {
+        let mut pip = Command::new(root.join("bin/pip"));
+        pip.args(["install", "-q", "--disable-pip-version-check"]);
+        process::succeed(pip.args(packages), PATIENT)?;
+    }
+    fs::write(root.join(INSTALLED), "").context("cannot mark it as installed")
+}
+
 fn prepare(version: EngineVersion) -> Result<Engine> {
     if version == EngineVersion::Current
         && let Some(engine) = of_this_machine()

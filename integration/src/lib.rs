@@ -25,6 +25,7 @@
 
 pub mod bench;
 pub mod client;
+pub mod compose;
 pub mod counter;
 pub mod fake_engine;
 pub mod flotilla;

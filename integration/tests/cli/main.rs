@@ -8,6 +8,7 @@
 
 mod bad_input;
 mod catalogue;
+mod compose;
 mod containers;
 mod faults;
 mod finding;
@@ -42,6 +43,7 @@ fn main() -> ExitCode {
         images::cases(),
         catalogue::cases(),
         networks::cases(),
+        compose::cases(),
         pooled::cases(),
         pool_of_one::cases(),
         faults::cases(),

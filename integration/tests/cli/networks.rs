@@ -1,9 +1,9 @@
 //! Networks of the cluster: one host's network each, late bound, with one id everywhere.
 
-use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use integration::compose::Project;
 use integration::counter::Counter;
 use integration::harness::{Case, case};
 use integration::lab::{Host, Lab};
@@ -497,63 +497,10 @@ networks:
   back: {driver: bridge, labels: {kind: inner}}
 ";
 
-/// A project in a folder of its own.
-struct Project<'a> {
-    pool: &'a Pool,
-    name: &'a str,
-    folder: tempfile::TempDir,
-}
-
-impl<'a> Project<'a> {
-    fn new(pool: &'a Pool, name: &'a str, file: &str) -> Result<Self> {
-        let folder = tempfile::tempdir()?;
-        std::fs::write(folder.path().join("compose.yaml"), file)?;
-        Ok(Self { pool, name, folder })
-    }
-
-    fn compose(&self, line: &str) -> Result<String> {
-        let file: &Path = self.folder.path();
-        let file = file.join("compose.yaml");
-        let output = self.pool.run(&format!(
-            "compose -p {} -f {} {line}",
-            self.name,
-            file.display()
-        ))?;
-        ensure!(output.code == 0, "compose {line}: {output:?}");
-        Ok(output.stdout + &output.stderr)
-    }
-
-    /// Ids and nodes of its containers.
-    fn containers(&self) -> Result<Vec<(String, String)>> {
-        let listed = self.pool.ok(&format!(
-            "ps -a --no-trunc --filter label=com.docker.compose.project={} --format '{{{{.ID}}}} {{{{.Label \"com.flotilla.node\"}}}}'",
-            self.name
-        ))?;
-        let mut all: Vec<_> = listed
-            .lines()
-            .filter_map(|line| line.split_once(' '))
-            .map(|(id, node)| (id.to_owned(), node.to_owned()))
-            .collect();
-        all.sort();
-        Ok(all)
-    }
-
-    /// The one node it is on.
-    fn node(&self) -> Result<String> {
-        let all = self.containers()?;
-        let (_, node) = all.first().context("no containers")?;
-        ensure!(
-            all.iter().all(|(_, other)| other == node),
-            "it is torn: {all:?}"
-        );
-        Ok(node.clone())
-    }
-}
-
 fn compose(lab: &Lab) -> Result<()> {
     let pool = Pool::over(lab)?;
     let project = Project::new(&pool, "shop", PROJECT)?;
-    project.compose("up -d")?;
+    project.ok("up -d")?;
     let node = project.node()?;
     let first = project.containers()?;
     ensure!(first.len() == 3, "{first:?}");
@@ -565,37 +512,28 @@ fn compose(lab: &Lab) -> Result<()> {
         );
     }
     for (from, to) in [("edge", "www"), ("web", "db"), ("web", "edge")] {
-        project.compose(&format!("exec -T {from} ping -c 1 -W 5 {to}"))?;
+        project.ok(&format!("exec -T {from} ping -c 1 -W 5 {to}"))?;
     }
-    let again = project.compose("up -d")?;
-    ensure!(
-        !again.contains("Recreate") && !again.contains("Created"),
-        "{again}"
-    );
-    ensure!(
-        project.containers()? == first,
-        "{:?}",
-        project.containers()?
-    );
-    project.compose("up -d --scale edge=3 --scale web=2")?;
+    project.is_up_to_date()?;
+    project.ok("up -d --scale edge=3 --scale web=2")?;
     ensure!(
         project.containers()?.len() == 6,
         "{:?}",
         project.containers()?
     );
     ensure!(project.node()? == node, "it moved");
-    project.compose("up -d --scale edge=1")?;
+    project.ok("up -d --scale edge=1")?;
     // Changed, a service is recreated where it was.
-    std::fs::write(
-        project.folder.path().join("compose.yaml"),
-        PROJECT.replace("aliases: [www]", "aliases: [www, other]"),
+    project.write(
+        "compose.yaml",
+        &PROJECT.replace("aliases: [www]", "aliases: [www, other]"),
     )?;
-    project.compose("up -d")?;
+    project.ok("up -d")?;
     ensure!(project.node()? == node, "it moved");
-    project.compose("exec -T edge ping -c 1 -W 5 other")?;
-    project.compose("restart")?;
-    project.compose("exec -T edge ping -c 1 -W 5 other")?;
-    project.compose("down")?;
+    project.ok("exec -T edge ping -c 1 -W 5 other")?;
+    project.ok("restart")?;
+    project.ok("exec -T edge ping -c 1 -W 5 other")?;
+    project.ok("down")?;
     nothing_is_left(lab)?;
     pool.says("network ls -q --filter type=custom", "")?;
     pool.says("ps -aq", "")
@@ -612,7 +550,7 @@ fn projects(lab: &Lab) -> Result<()> {
     std::thread::scope(|scope| {
         let up: Vec<_> = projects
             .iter()
-            .map(|project| scope.spawn(|| project.compose("up -d")))
+            .map(|project| scope.spawn(|| project.ok("up -d")))
             .collect();
         let mut ended = up.into_iter().map(|up| up.join().expect("no panic"));
         ended.try_for_each(|up| up.map(drop))
@@ -622,10 +560,10 @@ fn projects(lab: &Lab) -> Result<()> {
     nodes.dedup();
     ensure!(nodes.len() > 1, "all are on {nodes:?}");
     for project in &projects {
-        project.compose("exec -T web ping -c 1 -W 5 db")?;
+        project.ok("exec -T web ping -c 1 -W 5 db")?;
     }
     for project in &projects {
-        project.compose("down")?;
+        project.ok("down")?;
     }
     nothing_is_left(lab)
 }
@@ -646,12 +584,12 @@ services:
 networks: {a: {}, b: {}}
 ";
     let project = Project::new(&pool, "apart", file)?;
-    project.compose("up -d")?;
+    project.ok("up -d")?;
     project.node()?;
     for service in ["left", "right"] {
-        project.compose(&format!("exec -T both ping -c 1 -W 5 {service}"))?;
+        project.ok(&format!("exec -T both ping -c 1 -W 5 {service}"))?;
     }
-    project.compose("down")?;
+    project.ok("down")?;
     nothing_is_left(lab)
 }
 

@@ -1,10 +1,9 @@
 //! Volumes of a pool: made where their first container goes, and found there ever after.
 
-use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use integration::client::Output;
+use integration::compose::Project;
 use integration::harness::{Case, case};
 use integration::lab::{Host, Lab};
 use integration::pool::Pool;
@@ -526,25 +525,10 @@ volumes:
   cache: { labels: { kind: cache } }
 "#;
 
-fn project() -> Result<tempfile::TempDir> {
-    let folder = tempfile::tempdir()?;
-    std::fs::write(folder.path().join("compose.yaml"), PROJECT)?;
-    Ok(folder)
-}
-
-fn run_compose(pool: &Pool, folder: &Path, project: &str, line: &str) -> Result<Output> {
-    let patient = pool.docker().clone().patience(Duration::from_secs(120));
-    let mut command = patient.command()?;
-    command.current_dir(folder).args(["compose", "-p", project]);
-    command.args(line.split(' '));
-    patient.finish(&mut command, b"")
-}
-
 fn compose(lab: &Lab) -> Result<()> {
     let pool = Pool::over(lab)?;
-    let folder = project()?;
-    let run = |line: &str| run_compose(&pool, folder.path(), "it", line);
-    let ok = |line: &str| run(line)?.ok();
+    let project = Project::new(&pool, "it", PROJECT)?;
+    let ok = |line: &str| project.ok(line);
     ok("up -d")?;
     pool.says("volume ls -q", "it_cache\nit_data")?;
     let node = holder(lab, "it_data")?;
@@ -554,13 +538,7 @@ fn compose(lab: &Lab) -> Result<()> {
     );
     ensure!(pool.node_of("it-db-1")? == node && pool.node_of("it-web-1")? == node);
     let starts = ok("exec -T web cat /data/starts")?;
-    let first = pool.ok("ps -q --no-trunc")?;
-    let again = run("up -d")?;
-    ensure!(
-        again.code == 0 && !again.stderr.contains("Recreate") && !again.stderr.contains("Created"),
-        "{again:?}"
-    );
-    pool.says("ps -q --no-trunc", &first)?;
+    project.is_up_to_date()?;
     // The containers go, the data stays and is found again.
     ok("down -t 0")?;
     pool.says("ps -aq", "")?;
@@ -582,8 +560,7 @@ fn compose(lab: &Lab) -> Result<()> {
 
 fn two_projects(lab: &Lab) -> Result<()> {
     let pool = Pool::over(lab)?;
-    let folder = project()?;
-    let ok = |project: &str, line: &str| run_compose(&pool, folder.path(), project, line)?.ok();
+    let ok = |name: &str, line: &str| Project::new(&pool, name, PROJECT)?.ok(line);
     for project in ["one", "two", "three"] {
         ok(project, "up -d")?;
     }
