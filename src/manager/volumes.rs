@@ -365,6 +365,7 @@ impl Manager {
             host.ready()?;
         }
         let (mut gone, mut had_it) = (Vec::new(), !down.is_empty() || up.is_empty());
+        let mut due: Vec<_> = down.iter().map(|host| host.tag.id).collect();
         let mut outcome = Ok(VolumeRemoval::Done);
         for host in &up {
             let removed =
@@ -376,10 +377,14 @@ impl Manager {
                 }
                 Ok(reply) if reply.status == StatusCode::NOT_FOUND => gone.push(host.tag.id),
                 Ok(reply) => outcome = Ok(VolumeRemoval::Refused(reply)),
+                // Lost while it was asked: it is removed when it is back.
+                Err(_) if order.force && !host.is_up() => {
+                    had_it = true;
+                    due.push(host.tag.id);
+                }
                 Err(error) => outcome = Err(error.into()),
             }
         }
-        let due: Vec<_> = down.iter().map(|host| host.tag.id).collect();
         if matches!(outcome, Ok(VolumeRemoval::Done)) && !order.in_part {
             self.forget_volume(name, None, due, caller).await?;
         } else {

@@ -13,6 +13,7 @@ mod containers;
 mod faults;
 mod finding;
 mod images;
+mod midway;
 mod networks;
 mod nodes;
 mod old_clients;
@@ -47,6 +48,7 @@ fn main() -> ExitCode {
         pooled::cases(),
         pool_of_one::cases(),
         faults::cases(),
+        midway::cases(),
         old_clients::cases(),
         bad_input::cases(),
         volumes::cases(),

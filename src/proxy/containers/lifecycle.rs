@@ -18,7 +18,7 @@ use super::super::reply::{self, Outcome, Reply, from_manager};
 use super::pass_to;
 use crate::engine::{Container, Host, full};
 use crate::manager;
-use crate::model::Resources;
+use crate::model::{Caller, Resources};
 
 /// Changes a container.
 pub(super) async fn change(proxy: &Proxy, exchange: Exchange) -> Outcome {
@@ -114,15 +114,9 @@ async fn remove(
     container: Arc<Container>,
 ) -> Outcome {
     let caller = exchange.peer.caller.clone();
-    if !host.is_up() && exchange.query()?.bool("force") && container.request.is_some() {
-        // The engine removes it when it is back; until then nothing shows it and its name is free.
-        proxy
-            .manager
-            .remove_later(&host, &container, &caller)
-            .await
-            .map_err(from_manager)?;
-        proxy.fleet.inventory.remove(&container.id);
-        return Ok(reply::status(StatusCode::NO_CONTENT));
+    let can_wait = exchange.query()?.bool("force") && container.request.is_some();
+    if can_wait && !host.is_up() {
+        return remove_later(proxy, &host, &container, &caller).await;
     }
     let changing = proxy.manager.changing(&container);
     let change = host.change(container.id).await;
@@ -142,7 +136,24 @@ async fn remove(
     }
     change.settle(None).await;
     proxy.manager.changed_by_us(changing).await;
+    if can_wait && reply.is_err() && !host.is_up() {
+        // Its node was lost meanwhile; whether it is gone already shows when the node is back.
+        return remove_later(proxy, &host, &container, &caller).await;
+    }
     reply
+}
+
+/// The engine removes it when it is back; until then nothing shows it and its name is free.
+async fn remove_later(
+    proxy: &Proxy,
+    host: &Host,
+    container: &Container,
+    caller: &Caller,
+) -> Outcome {
+    let put_off = proxy.manager.remove_later(host, container, caller).await;
+    put_off.map_err(from_manager)?;
+    proxy.fleet.inventory.remove(&container.id);
+    Ok(reply::status(StatusCode::NO_CONTENT))
 }
 
 async fn rename(
