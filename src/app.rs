@@ -9,6 +9,7 @@ use std::sync::Arc;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::signal::unix::{SignalKind, signal};
 
+use crate::balance::EntryPoint;
 use crate::config::{Config, Listen, Names};
 use crate::data::{self, Data};
 use crate::engine::{Fleet, Transports};
@@ -55,6 +56,7 @@ pub async fn run(config: Config) -> Result<(), Error> {
         cluster_name: config.cluster_name.clone(),
         prefix_names: config.names == Names::Node,
         given_names: config.given_names(),
+        random_ports: config.random_ports,
     };
     let log = manager::Log {
         store: data.store,
@@ -64,9 +66,20 @@ pub async fn run(config: Config) -> Result<(), Error> {
     let manager = Manager::open(settings, log, Arc::clone(&fleet), tasks.clone()).await?;
     let is_new = manager.cluster().nodes().next().is_none();
     manager.pool(members(&config, is_new), observed).await;
+    let entry = EntryPoint::new(
+        config.entry_point,
+        Arc::clone(&manager),
+        Arc::clone(&fleet),
+        tasks.clone(),
+    );
+    tasks.spawn(
+        tracing::info_span!("entry point"),
+        Arc::clone(&entry).run(tasks.stopping()),
+    );
     let proxy = Arc::new(Proxy::new(
         Arc::clone(&manager),
         fleet,
+        entry,
         proxy::Settings {
             max_body: config.max_body,
             cluster_name: config.cluster_name.clone(),

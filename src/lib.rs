@@ -11,6 +11,7 @@
 //! | [`engine`] | shell | talks to engines: requests, events, what was observed of them, whether they live |
 //! | [`manager`] | shell | observes, decides, commits, acts; the only proposer of commands |
 //! | [`proxy`] | shell | Docker's API over the cluster, one file for each kind of object |
+//! | [`balance`] | shell | the entry point: published ports at the manager |
 //! | [`cli`] | shell | what the binary can be told to do |
 //! | [`data`] | shell | the data directory: whose it is, and the log of all that was promised |
 //! | [`config`] | shell | every setting, read and checked before anything is opened |
@@ -25,6 +26,7 @@
 
 pub mod api;
 pub mod app;
+pub mod balance;
 pub mod cli;
 pub mod clock;
 pub mod config;

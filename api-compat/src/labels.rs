@@ -14,6 +14,24 @@ pub const GROUP: &str = "com.docker.compose.project";
 /// The node of a container: shown in lists, never stored.
 pub const NODE: &str = "com.flotilla.node";
 
+/// Containers with the same value share the entry of a published port at the managers.
+pub const ENTRY: &str = "com.flotilla.entry";
+/// The service of a container, as compose writes it.
+const COMPOSE_SERVICE: &str = "com.docker.compose.service";
+
+/// With whom a container of these labels shares the entry of its published ports: all of one [`ENTRY`], or of one service of a
+/// compose project.
+pub fn entry_group(label: impl Fn(&str) -> Option<String>) -> Option<String> {
+    if let Some(entry) = label(ENTRY).filter(|entry| !entry.is_empty()) {
+        return Some(format!("entry {entry}"));
+    }
+    Some(format!(
+        "compose {}/{}",
+        label(GROUP)?,
+        label(COMPOSE_SERVICE)?
+    ))
+}
+
 /// Whether clients must not see this label: they compare labels exactly.
 pub fn is_hidden(name: &str) -> bool {
     name == ID || name == CLUSTER || name == NETWORK

@@ -13,7 +13,7 @@ use rustix::process::Signal;
 use tempfile::TempDir;
 
 use crate::client::Docker;
-use crate::lab::tail;
+use crate::lab::{Host, tail};
 use crate::process::{self, Process};
 use crate::{http, wait};
 
@@ -76,6 +76,8 @@ pub struct Flotilla {
     arguments: Vec<String>,
     /// Where it looks for programs, if not where we do.
     programs: Option<PathBuf>,
+    /// A process whose network it lives in, if not in ours.
+    network_of: Option<i32>,
     port: u16,
     data: PathBuf,
     folder: TempDir,
@@ -103,6 +105,16 @@ impl Flotilla {
         Self::start_in(Self::folder()?, data.to_owned(), None, engines, &[])
     }
 
+    /// Starts a manager in the network of a host of the lab, beside its engine.
+    pub fn start_beside(host: &Host, engines: &[String]) -> Result<Self> {
+        let folder = Self::folder()?;
+        let data = folder.path().join("data");
+        let mut flotilla = Self::new_in(folder, data, engines, &[])?;
+        flotilla.network_of = Some(host.first_pid()?);
+        flotilla.start_again()?;
+        Ok(flotilla)
+    }
+
     fn folder() -> Result<TempDir> {
         let mut folder = tempfile::Builder::new();
         let folder = folder.prefix("flotilla").tempdir();
@@ -113,6 +125,18 @@ impl Flotilla {
         folder: TempDir,
         data: PathBuf,
         programs: Option<&Path>,
+        engines: &[String],
+        arguments: &[&str],
+    ) -> Result<Self> {
+        let mut flotilla = Self::new_in(folder, data, engines, arguments)?;
+        flotilla.programs = programs.map(Path::to_owned);
+        flotilla.start_again()?;
+        Ok(flotilla)
+    }
+
+    fn new_in(
+        folder: TempDir,
+        data: PathBuf,
         engines: &[String],
         arguments: &[&str],
     ) -> Result<Self> {
@@ -132,17 +156,16 @@ impl Flotilla {
         }
         all.extend(["--data".to_owned(), data.display().to_string()]);
         all.extend(arguments.iter().map(|&argument| argument.to_owned()));
-        let mut flotilla = Self {
+        Ok(Self {
             child: None,
             tether: None,
             arguments: all,
-            programs: programs.map(Path::to_owned),
+            programs: None,
+            network_of: None,
             port,
             data,
             folder,
-        };
-        flotilla.start_again()?;
-        Ok(flotilla)
+        })
     }
 
     /// Starts a stopped or killed manager with the same arguments and the same data.
@@ -155,7 +178,15 @@ impl Flotilla {
             .append(true)
             .open(self.log_path())
             .context("cannot write its log")?;
-        let mut command = Command::new(binary()?);
+        let mut command = match self.network_of {
+            None => Command::new(binary()?),
+            Some(pid) => {
+                let mut nsenter = Command::new("nsenter");
+                nsenter.args(["--net", "--target", &pid.to_string(), "--"]);
+                nsenter.arg(binary()?);
+                nsenter
+            }
+        };
         if let Some(programs) = &self.programs {
             command.env("PATH", programs);
         }

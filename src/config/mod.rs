@@ -18,9 +18,11 @@ use std::time::Duration;
 use api_compat::version::ApiVersion;
 use serde::Deserialize;
 
+use crate::balance::Scope;
 use crate::engine::{BadFile, Endpoint};
 use crate::model::NodeName;
 use crate::scheduler::PullTo;
+use crate::state::RandomPorts;
 
 pub use engines::Engine;
 
@@ -37,6 +39,10 @@ pub struct Config {
     pub names: Names,
     /// How many nodes a pull or a load brings an image to.
     pub pull_to: PullTo,
+    /// Which published ports it listens on.
+    pub entry_point: Scope,
+    /// Where the numbers of host ports that may have any are taken from.
+    pub random_ports: RandomPorts,
     /// The cluster's name.
     pub cluster_name: String,
     /// How it logs.
@@ -157,6 +163,18 @@ pub struct Settings {
     #[arg(long, value_name = "COUNT")]
     pub pull_to: Option<String>,
 
+    /// Listen on published ports of containers, and pass connections on to their nodes: `all`, `services` or
+    /// `off` [default: all]
+    #[arg(long, value_name = "WHAT")]
+    pub entry_point: Option<String>,
+
+    /// Give host ports that may have any number (`-p 80`) one of these [default: 10000-29999]
+    ///
+    /// They are unique in the pool. Keep clear of what hosts take for outgoing connections
+    /// (net.ipv4.ip_local_port_range).
+    #[arg(long, value_name = "FIRST-LAST")]
+    pub random_ports: Option<String>,
+
     /// The cluster's name, as `docker info` shows it [default: flotilla]
     #[arg(long, value_name = "NAME")]
     pub cluster_name: Option<String>,
@@ -215,6 +233,8 @@ impl Settings {
             data: one("data"),
             names: one("names"),
             pull_to: one("pull-to"),
+            entry_point: one("entry-point"),
+            random_ports: one("random-ports"),
             cluster_name: one("cluster-name"),
             log: one("log"),
             log_format: one("log-format"),
@@ -409,6 +429,12 @@ impl Config {
             pull_to: sources
                 .one("pull-to", |from| &from.pull_to, pull_to)?
                 .unwrap_or_default(),
+            entry_point: sources
+                .one("entry-point", |from| &from.entry_point, entry_point)?
+                .unwrap_or_default(),
+            random_ports: sources
+                .one("random-ports", |from| &from.random_ports, random_ports)?
+                .unwrap_or_default(),
             cluster_name: sources
                 .one("cluster-name", |from| &from.cluster_name, cluster_name)?
                 .unwrap_or_else(|| "flotilla".to_owned()),
@@ -597,6 +623,23 @@ fn pull_to(text: &str) -> Result<PullTo, String> {
         Ok(count) => Ok(PullTo::Nodes(count)),
         Err(_) => Ok(PullTo::All),
     }
+}
+
+fn entry_point(text: &str) -> Result<Scope, String> {
+    match text {
+        "off" => Ok(Scope::Off),
+        "services" => Ok(Scope::Services),
+        "all" => Ok(Scope::All),
+        _ => Err(format!("`{text}` must be `all`, `services` or `off`")),
+    }
+}
+
+fn random_ports(text: &str) -> Result<RandomPorts, String> {
+    let range = text.split_once('-').and_then(|(first, last)| {
+        let (first, last) = (first.trim().parse().ok()?, last.trim().parse().ok()?);
+        (first > 0 && first <= last).then_some(RandomPorts { first, last })
+    });
+    range.ok_or_else(|| format!("`{text}` is no range of ports such as 10000-29999"))
 }
 
 fn cluster_name(text: &str) -> Result<String, String> {
@@ -810,6 +853,8 @@ mod tests {
                 "data" => "/x",
                 "names" => "node",
                 "pull-to" => "2",
+                "entry-point" => "off",
+                "random-ports" => "4000-5000",
                 "log-format" => "json",
                 "log" => "debug",
                 "drain" | "node-timeout" => "7s",

@@ -209,6 +209,8 @@ pub struct Container {
     pub names: Box<[Box<str>]>,
     /// The ports of its node that it publishes, while it runs.
     pub published: Box<[PublishedPort]>,
+    /// With whom it shares entries of published ports, while it publishes any.
+    pub entry: Option<Box<str>>,
     /// The networks of the cluster that it joins, running or not.
     pub networks: Box<[NetworkId]>,
     /// [`label_hash`] of each label, with its value and without, as clients see them; the node is not
@@ -279,6 +281,7 @@ impl Container {
             request,
             details: None,
             names: bare_names(&head),
+            entry: entry(&head),
             published: published(&head),
             networks: joined(&head, host),
             labels: label_hashes(&head),
@@ -323,6 +326,11 @@ impl Container {
             || self.id.to_string()[..12].to_owned(),
             |name| name.to_string(),
         )
+    }
+
+    /// Whether its health check, if it has one, says so.
+    pub fn is_well(&self) -> bool {
+        matches!(self.status.health(), "none" | "healthy")
     }
 
     /// What it claims outside of our placements; nothing if it has one of ours.
@@ -376,6 +384,13 @@ fn published(head: &Head<'_>) -> Box<[PublishedPort]> {
     };
     let published = head.ports.iter().filter(|port| port.public != 0);
     published.filter_map(read).collect()
+}
+
+fn entry(head: &Head<'_>) -> Option<Box<str>> {
+    if head.ports.iter().all(|port| port.public == 0) {
+        return None;
+    }
+    labels::entry_group(|name| head.label(name).map(|value| value.to_string())).map(Into::into)
 }
 
 fn joined(head: &Head<'_>, host: &HostTag) -> Box<[NetworkId]> {

@@ -9,9 +9,10 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Bound;
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use api_compat::labels;
+use raft_store::watch;
 
 use super::container::{Container, image_hash, label_hash};
 use crate::model::{ContainerId, NetworkId, NodeId, PublishedPort, Resources};
@@ -20,6 +21,36 @@ use crate::model::{ContainerId, NetworkId, NodeId, PublishedPort, Resources};
 #[derive(Debug, Default)]
 pub struct Inventory {
     index: RwLock<Index>,
+    publishers: Publishers,
+}
+
+/// Which containers have changed since somebody last looked, of those that publish ports of their nodes or did so.
+#[derive(Debug)]
+struct Publishers {
+    changed: Mutex<Option<BTreeSet<ContainerId>>>,
+    news: watch::Sender<u64>,
+}
+
+impl Default for Publishers {
+    fn default() -> Self {
+        Self {
+            changed: Mutex::default(),
+            news: watch::Sender::new(0),
+        }
+    }
+}
+
+impl Publishers {
+    /// Nobody follows, nothing is kept.
+    fn note(&self, containers: impl IntoIterator<Item = ContainerId>) {
+        let mut changed = self.changed.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(changed) = &mut *changed else { return };
+        let before = changed.len();
+        changed.extend(containers);
+        if changed.len() > before {
+            self.news.send_modify(|count| *count += 1);
+        }
+    }
 }
 
 /// Newest first; ids part containers of one instant.
@@ -95,13 +126,43 @@ impl Inventory {
     /// Records what was observed of a container.
     pub fn put(&self, container: Container) {
         let mut index = self.write();
-        index.remove(&container.id);
+        let before = index.remove(&container.id);
+        let publishes = publishes(&container) || before.is_some_and(|before| publishes(&before));
+        let id = container.id;
         index.insert(Arc::new(container));
+        self.publishers.note(publishes.then_some(id));
     }
 
     /// Records that a container is gone. Returns what was known of it.
     pub fn remove(&self, id: &ContainerId) -> Option<Arc<Container>> {
-        self.write().remove(id)
+        let gone = self.write().remove(id);
+        let publishes = gone.as_ref().is_some_and(|gone| publishes(gone));
+        self.publishers.note(publishes.then_some(*id));
+        gone
+    }
+
+    /// Begins to keep which containers that publish ports change, for [`take_published`](Self::take_published): all of
+    /// them at first. What is returned changes when one does.
+    pub fn follow_published(&self) -> watch::Receiver<u64> {
+        let index = self.read();
+        let publishers = index.containers.values().filter(|c| publishes(c));
+        let changed = publishers.map(|container| container.id).collect();
+        *self
+            .publishers
+            .changed
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = Some(changed);
+        self.publishers.news.subscribe()
+    }
+
+    /// The containers that have changed what they publish, or whether they run, since this was last called.
+    pub fn take_published(&self) -> BTreeSet<ContainerId> {
+        let mut changed = self
+            .publishers
+            .changed
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        changed.as_mut().map(std::mem::take).unwrap_or_default()
     }
 
     /// Records that a container carries our labels without being ours: it was made of an image that was
@@ -111,6 +172,7 @@ impl Inventory {
         if let Some(container) = index.remove(id) {
             let mut stranger = Container::clone(&container);
             stranger.request = None;
+            self.publishers.note(publishes(&stranger).then_some(*id));
             index.insert(Arc::new(stranger));
         }
     }
@@ -124,13 +186,19 @@ impl Inventory {
             .get(&node)
             .map(|totals| totals.containers.difference(&kept).copied().collect())
             .unwrap_or_default();
+        let mut publishers = BTreeSet::new();
         for id in gone {
-            index.remove(&id);
+            let before = index.remove(&id);
+            publishers.extend(before.filter(|c| publishes(c)).map(|_| id));
         }
         for container in containers {
-            index.remove(&container.id);
+            let before = index.remove(&container.id);
+            if publishes(&container) || before.is_some_and(|before| publishes(&before)) {
+                publishers.insert(container.id);
+            }
             index.insert(Arc::new(container));
         }
+        self.publishers.note(publishers);
     }
 
     /// The container with this full id.
@@ -304,6 +372,10 @@ impl Inventory {
     }
 }
 
+fn publishes(container: &Container) -> bool {
+    !container.published.is_empty()
+}
+
 fn order_of(container: &Container) -> Order {
     (Reverse(container.created_nanos), container.id)
 }
@@ -438,6 +510,9 @@ impl NodeTotals {
         let joined = container.networks.iter();
         self.networks
             .extend(joined.map(|network| (*network, container.id)));
+        let published = container.published.iter();
+        self.ports
+            .extend(published.map(|port| (port.number, container.id)));
         let counts = &mut self.counts;
         let claim = container.unmanaged_claim();
         counts.containers += 1;
@@ -453,6 +528,9 @@ impl NodeTotals {
         self.containers.remove(&container.id);
         for network in &container.networks {
             self.networks.remove(&(*network, container.id));
+        }
+        for port in &container.published {
+            self.ports.remove(&(port.number, container.id));
         }
         if let Some(made) = self.images.get_mut(&container.image) {
             *made -= 1;

@@ -41,7 +41,7 @@ pub(super) struct Inspected {
 pub(super) async fn read_container(
     host: &Host,
     id: ContainerId,
-) -> Result<Option<Container>, Error> {
+) -> Result<Option<Box<Container>>, Error> {
     let target = format!("/containers/json?all=1&filters=%7B%22id%22%3A%5B%22{id}%22%5D%7D");
     let body = in_time(host, host.client.ask(EngineCall::get(target)))
         .await?
@@ -52,6 +52,7 @@ pub(super) async fn read_container(
         .first()
         .map(|item| {
             Container::read(item.get().as_bytes(), &host.tag)
+                .map(Box::new)
                 .map_err(|error| host.client.garbled(error))
         })
         .transpose()

@@ -84,7 +84,7 @@ enum Object {
 
 /// A read that came back.
 enum Landed {
-    Container(ContainerId, Read, Result<Option<Container>, Error>),
+    Container(ContainerId, Read, Result<Option<Box<Container>>, Error>),
     List(ListKind, Read, Result<(), Error>),
     Inspected(ContainerId, Result<Inspected, Error>),
 }
@@ -591,7 +591,7 @@ impl Watcher {
                     return;
                 }
                 match result {
-                    Ok(Some(container)) => self.show(container).await,
+                    Ok(Some(container)) => self.show(*container).await,
                     Ok(None) => return self.gone(id).await,
                     Err(error) if error.is_transient() => return self.read_later(object, &error),
                     Err(error) => self.cannot_read(object, &error),

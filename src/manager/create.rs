@@ -22,12 +22,13 @@ use api_compat::query::Query;
 use bytes::Bytes;
 use http::StatusCode;
 
-use super::networks::Joins;
-use super::placing::claim;
+use super::placing::{Choice, claim};
 use super::{Error, Manager, names};
 use crate::clock;
 use crate::engine::{self, Details, EngineCall, EngineReply, Host};
-use crate::model::{BlobId, Caller, ContainerId, NodeId, NodeName, Owner, Realm, RequestId};
+use crate::model::{
+    BlobId, Caller, ContainerId, NodeId, NodeName, Owner, PortClaim, Realm, RequestId,
+};
 use crate::state::{Command, Promise, Refusal};
 use crate::tasks::spawn_stream;
 
@@ -65,6 +66,8 @@ pub struct CreateOrder<'a> {
 pub struct Created {
     /// The node.
     pub node: NodeName,
+    /// The host ports it holds there.
+    pub ports: Vec<PortClaim>,
     /// The engine's reply.
     pub reply: EngineReply,
 }
@@ -85,18 +88,18 @@ impl Manager {
             };
             let request = RequestId::from_bytes(clock::random_bytes());
             let _mark = self.under_way.mark(request);
-            let (host, joins) = match self.reserve(&order, &name, request, &not_on).await {
-                Ok(reserved) => reserved,
+            let choice = match self.reserve(&order, &name, request, &not_on).await {
+                Ok(choice) => choice,
                 // Nobody asked for this name: another will do.
                 Err(Error::NameInUse { .. }) if order.name.is_none() => continue,
                 Err(error) => return Err(error),
             };
+            let host = &choice.host;
             let image = &order.wanted.image;
-            let made = match self.have_image(image, &host, &order.caller).await {
+            let made = match self.have_image(image, host, &order.caller).await {
                 Ok(known_as) => {
                     let image = known_as.as_deref();
-                    self.make(&order, &name, image, request, &host, &joins)
-                        .await
+                    self.make(&order, &name, image, request, &choice).await
                 }
                 Err(error) => Err(error),
             };
@@ -117,6 +120,7 @@ impl Manager {
             }
             return made.map(|reply| Created {
                 node: host.tag.name.clone(),
+                ports: choice.ports,
                 reply,
             });
         }
@@ -129,7 +133,7 @@ impl Manager {
         name: &str,
         request: RequestId,
         not_on: &BTreeSet<NodeId>,
-    ) -> Result<(Arc<Host>, Joins), Error> {
+    ) -> Result<Choice, Error> {
         let mut lost = 0;
         loop {
             let placing = self.placing.lock().await;
@@ -141,7 +145,7 @@ impl Manager {
                 node: choice.host.tag.id,
                 owner: Owner::Plain,
                 claim: claim(order.wanted),
-                ports: choice.ports,
+                ports: choice.ports.clone(),
                 networks: choice.joins.ids().into_iter().collect(),
                 volumes: order
                     .wanted
@@ -163,7 +167,7 @@ impl Manager {
                 .await;
             drop(placing);
             match reserved {
-                Ok(_) => return Ok((choice.host, choice.joins)),
+                Ok(_) => return Ok(choice),
                 Err(Error::Refused(Refusal::NameTaken { .. })) => {
                     self.name_is_free(name, None).await?
                 }
@@ -195,10 +199,10 @@ impl Manager {
         name: &str,
         image: Option<&str>,
         request: RequestId,
-        host: &Arc<Host>,
-        joins: &Joins,
+        choice: &Choice,
     ) -> Result<EngineReply, Error> {
-        let networks = self.joined_on(host, joins).await?;
+        let host = &choice.host;
+        let networks = self.joined_on(host, &choice.joins).await?;
         let mut body = Body::parse(order.body).map_err(|error| Error::Impossible(error.message))?;
         let (request_label, cluster_label) =
             (request.to_string(), self.settings.cluster.to_string());
@@ -208,6 +212,9 @@ impl Manager {
         ]);
         if let Some(image) = image {
             body.set_image(image);
+        }
+        for port in &choice.numbers {
+            body.set_host_port(&port.key, port.index, port.number);
         }
         body.set_networks(|reference| networks.get(reference).cloned());
         let mut query = order.query.clone();

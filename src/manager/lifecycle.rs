@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::{Error, Manager};
 use crate::engine::{Container, Host, RunState};
-use crate::model::{Caller, Placement, Realm, RequestId, Resources};
+use crate::model::{Caller, Placement, PortOrigin, Realm, RequestId, Resources};
 use crate::state::{Change, Command, Keep, Refusal};
 
 /// Requests with which something of ours is under way: observations of their containers wait.
@@ -105,6 +105,17 @@ impl Manager {
         )
         .await
         .map(drop)
+    }
+
+    /// The host ports whose numbers were chosen for a container.
+    pub fn chosen_ports(&self, container: &Container) -> Vec<String> {
+        let cluster = self.cluster();
+        let placement = container
+            .request
+            .and_then(|request| cluster.placement(request));
+        let claims = placement.iter().flat_map(|placement| &placement.ports);
+        let chosen = claims.filter(|claim| claim.origin == PortOrigin::Chosen);
+        chosen.map(|claim| claim.port.to_string()).collect()
     }
 
     /// Before an update: the node must have room for what the container will claim.

@@ -58,6 +58,8 @@ pub struct Settings {
     pub prefix_names: bool,
     /// Node names that were given to engines, joined or not.
     pub given_names: BTreeMap<Endpoint, NodeName>,
+    /// Where the numbers of ports that may have any are taken from.
+    pub random_ports: state::RandomPorts,
 }
 
 /// The log that a manager decides on.
@@ -119,7 +121,7 @@ impl Manager {
             cluster: settings.cluster,
             settings: state::Settings {
                 name: settings.cluster_name,
-                random_ports: state::RandomPorts::default(),
+                random_ports: settings.random_ports,
             },
         };
         if manager.cluster().id() != Some(settings.cluster) {

@@ -7,15 +7,17 @@ use std::sync::Arc;
 
 use api_compat::create::{Create, HostPort, Wanted};
 use api_compat::image_ref::ImageRef;
+use api_compat::labels;
 
 use super::networks::Joins;
 use super::{CreateOrder, Error, Image, Manager};
+use crate::clock;
 use crate::engine::{Found, Host, Verdict};
 use crate::model::{
     Node, NodeId, Platform, PortClaim, PortOrigin, Protocol, PublishedPort, Resources,
 };
 use crate::scheduler::{self, Candidate, Pin, Refusal, Request, TakenPort, Traits};
-use crate::state::Cluster;
+use crate::state::{Cluster, RandomPorts};
 
 /// Where a container goes, and the host ports it holds there.
 #[derive(Debug)]
@@ -24,8 +26,21 @@ pub(super) struct Choice {
     pub(super) host: Arc<Host>,
     /// Ports with numbers, free on that node.
     pub(super) ports: Vec<PortClaim>,
+    /// Those of them whose numbers were chosen here.
+    pub(super) numbers: Vec<Number>,
     /// The networks of the cluster that it joins.
     pub(super) joins: Joins,
+}
+
+/// A number that was chosen for a port of the host, and where in the create's body it belongs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Number {
+    /// The key in `PortBindings`.
+    pub(super) key: String,
+    /// Which of its bindings.
+    pub(super) index: usize,
+    /// The number.
+    pub(super) number: u16,
 }
 
 impl Manager {
@@ -36,7 +51,7 @@ impl Manager {
         not_on: &BTreeSet<NodeId>,
     ) -> Result<Choice, Error> {
         let cluster = self.cluster();
-        let ports = port_claims(&order.wanted.host_ports);
+        let ports = port_claims(order.wanted);
         let joins = self.joins(order.wanted);
         let mut request = Request {
             claim: claim(order.wanted),
@@ -53,21 +68,21 @@ impl Manager {
             let mut grouped = request.clone();
             grouped.pins.push(beside);
             if let Ok(chosen) = scheduler::place(&grouped, &candidates) {
-                return self.chosen(chosen.node, ports, joins);
+                return self.chosen(order.wanted, chosen.node, ports, joins);
             }
             grouped.ports.clear();
             if let Ok(chosen) = scheduler::place(&grouped, &candidates) {
-                return self.chosen(chosen.node, Vec::new(), joins);
+                return self.chosen(order.wanted, chosen.node, waiting(ports), joins);
             }
         }
         if let Ok(chosen) = scheduler::place(&request, &candidates) {
-            return self.chosen(chosen.node, ports, joins);
+            return self.chosen(order.wanted, chosen.node, ports, joins);
         }
         // An engine creates a container whose port is taken, and refuses to start it while it is: compose makes a
         // container's successor before it stops the container. So a port parts containers, but forbids none.
         request.ports.clear();
         match scheduler::place(&request, &candidates) {
-            Ok(chosen) => self.chosen(chosen.node, Vec::new(), joins),
+            Ok(chosen) => self.chosen(order.wanted, chosen.node, waiting(ports), joins),
             Err(Refusal::NoImage { image }) => Err(Error::NoImage {
                 image: with_tag(image),
             }),
@@ -75,11 +90,102 @@ impl Manager {
         }
     }
 
-    fn chosen(&self, node: NodeId, ports: Vec<PortClaim>, joins: Joins) -> Result<Choice, Error> {
+    fn chosen(
+        &self,
+        wanted: &Create<'_>,
+        node: NodeId,
+        mut ports: Vec<PortClaim>,
+        joins: Joins,
+    ) -> Result<Choice, Error> {
         let host = self.fleet.host(&node).ok_or_else(|| {
             Error::Impossible("the chosen node has just left the cluster: try again".to_owned())
         })?;
-        Ok(Choice { host, ports, joins })
+        let numbers = self.choose_numbers(wanted, node, &mut ports)?;
+        Ok(Choice {
+            host,
+            ports,
+            numbers,
+            joins,
+        })
+    }
+
+    /// Chooses numbers for the ports that may have any, or any of a range: free in the pool, and not in use on the node.
+    fn choose_numbers(
+        &self,
+        wanted: &Create<'_>,
+        node: NodeId,
+        ports: &mut Vec<PortClaim>,
+    ) -> Result<Vec<Number>, Error> {
+        let mut numbers = Vec::new();
+        for wish in &wanted.host_ports {
+            let range = match wish.wanted {
+                Wanted::Number(_) => continue,
+                Wanted::Random => self.settings.random_ports,
+                Wanted::Range(first, last) => RandomPorts { first, last },
+            };
+            // Nobody but engines listens for SCTP.
+            let Some(protocol @ (Protocol::Tcp | Protocol::Udp)) = Protocol::read(&wish.protocol)
+            else {
+                continue;
+            };
+            let address = address(wish);
+            match self.free_number_on(node, protocol, address, range, ports) {
+                Some(number) => {
+                    ports.push(PortClaim {
+                        port: PublishedPort {
+                            protocol,
+                            address,
+                            number,
+                        },
+                        container_port: wish.private,
+                        origin: PortOrigin::Chosen,
+                        group: group(wanted),
+                    });
+                    numbers.push(Number {
+                        key: wish.key.to_string(),
+                        index: wish.index,
+                        number,
+                    });
+                }
+                // One of a range that is taken in the pool may be free on the node when the container starts: its engine
+                // decides then.
+                None if matches!(wish.wanted, Wanted::Range(..)) => {}
+                None => {
+                    return Err(Error::Impossible(format!(
+                        "all {protocol} ports from {} to {} are taken in the pool: give the port a number, or the managers \
+                         a wider range with --random-ports",
+                        range.first, range.last
+                    )));
+                }
+            }
+        }
+        Ok(numbers)
+    }
+
+    fn free_number_on(
+        &self,
+        node: NodeId,
+        protocol: Protocol,
+        address: Option<IpAddr>,
+        range: RandomPorts,
+        taken: &[PortClaim],
+    ) -> Option<u16> {
+        let span = u32::from(range.last.checked_sub(range.first)?) + 1;
+        let dice = u32::from_le_bytes(clock::random_bytes());
+        let start = u16::try_from(u32::from(range.first) + dice % span).ok()?;
+        let will_do = |number: u16| {
+            let port = PublishedPort {
+                protocol,
+                address,
+                number,
+            };
+            let is_taken =
+                |claim: &PortClaim| claim.port.protocol == protocol && claim.port.number == number;
+            !taken.iter().any(is_taken) && self.fleet.inventory.publisher(&node, &port).is_none()
+        };
+        self.cluster()
+            .ports()
+            .free_number(protocol, range, start, will_do)
     }
 
     /// Whether any node has the image.
@@ -222,28 +328,49 @@ pub(super) fn claim(wanted: &Create<'_>) -> Resources {
     }
 }
 
-/// The host ports whose numbers the user gave. Ranges and random ports are the engine's to choose, when the container
-/// starts.
-fn port_claims(wanted: &[HostPort<'_>]) -> Vec<PortClaim> {
-    wanted
-        .iter()
+/// The host ports whose numbers the user gave.
+fn port_claims(wanted: &Create<'_>) -> Vec<PortClaim> {
+    let wishes = wanted.host_ports.iter();
+    wishes
         .filter_map(|wish| {
             let Wanted::Number(number) = wish.wanted else {
                 return None;
             };
-            let address: Option<IpAddr> = wish.address.parse().ok();
             Some(PortClaim {
                 port: PublishedPort {
                     protocol: Protocol::read(&wish.protocol)?,
-                    address: address.filter(|address| !address.is_unspecified()),
+                    address: address(wish),
                     number,
                 },
                 container_port: wish.private,
                 origin: PortOrigin::Asked,
-                group: None,
+                group: group(wanted),
             })
         })
         .collect()
+}
+
+/// The address of the host that was asked for; none for all of them.
+fn address(wish: &HostPort<'_>) -> Option<IpAddr> {
+    let address: Option<IpAddr> = wish.address.parse().ok();
+    address.filter(|address| !address.is_unspecified())
+}
+
+/// With whom the container shares entries of published ports.
+fn group(wanted: &Create<'_>) -> Option<String> {
+    labels::entry_group(|name| {
+        let mut labels = wanted.labels.iter();
+        let found = labels.find(|(key, _)| key == name);
+        found.map(|(_, value)| value.to_string())
+    })
+}
+
+/// Others hold them on the node.
+fn waiting(mut ports: Vec<PortClaim>) -> Vec<PortClaim> {
+    for claim in &mut ports {
+        claim.origin = PortOrigin::Waiting;
+    }
+    ports
 }
 
 /// As an engine names an image that it does not have: `busybox:latest`.

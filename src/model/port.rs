@@ -101,6 +101,8 @@ pub enum PortOrigin {
     Asked,
     /// We: unique in the pool, and kept until the container is removed.
     Chosen,
+    /// The user, while another container of the node held it: its engine decides when this one starts. Not held.
+    Waiting,
 }
 
 #[cfg(test)]

@@ -40,6 +40,7 @@ use tracing::Instrument as _;
 
 pub use listen::{Listener, Open, SocketFile, serve, serve_one};
 
+use crate::balance::EntryPoint;
 use crate::engine::{Container, Fleet, Found, Host};
 use crate::manager::Manager;
 use crate::scheduler::PullTo;
@@ -70,6 +71,7 @@ type Handling<'a> = std::pin::Pin<Box<dyn Future<Output = Outcome> + Send + 'a>>
 pub struct Proxy {
     manager: Arc<Manager>,
     fleet: Arc<Fleet>,
+    entry: Arc<EntryPoint>,
     settings: Settings,
     execs: exec::Execs,
     builders: build::Builders,
@@ -79,10 +81,16 @@ pub struct Proxy {
 
 impl Proxy {
     /// An endpoint over `manager`'s cluster.
-    pub fn new(manager: Arc<Manager>, fleet: Arc<Fleet>, settings: Settings) -> Self {
+    pub fn new(
+        manager: Arc<Manager>,
+        fleet: Arc<Fleet>,
+        entry: Arc<EntryPoint>,
+        settings: Settings,
+    ) -> Self {
         Self {
             manager,
             fleet,
+            entry,
             settings,
             execs: exec::Execs::default(),
             builders: build::Builders::default(),

@@ -20,6 +20,7 @@ use super::host::{DialHost, Host};
 use super::network::{End, connect};
 use super::steps::{Crash, Life, Steps};
 use super::watching;
+use crate::balance::{EntryPoint, Scope};
 use crate::clock;
 use crate::engine::{Dial, Dials, Endpoint, Fleet};
 use crate::manager::{self, Manager, Member};
@@ -27,7 +28,7 @@ use crate::model::{ClusterId, ManagerId};
 use crate::proxy::{self, Proxy};
 use crate::scheduler::PullTo;
 use crate::seal::{KEY_BYTES, Seal};
-use crate::state::{Cause, Cluster};
+use crate::state::{Cause, Cluster, RandomPorts};
 use crate::tasks::{Process, Tasks};
 
 /// As `--node-timeout` is by default.
@@ -271,6 +272,7 @@ impl World {
             cluster_name: "simulated".to_owned(),
             prefix_names: false,
             given_names: Default::default(),
+            random_ports: RandomPorts::default(),
         };
         let log = manager::Log {
             store,
@@ -292,7 +294,10 @@ impl World {
             advertise: None,
             pull_to: PullTo::default(),
         };
-        let proxy = Arc::new(Proxy::new(Arc::clone(&manager), fleet, settings));
+        // No real sockets here.
+        let (cluster, hosts) = (Arc::clone(&manager), Arc::clone(&fleet));
+        let entry = EntryPoint::new(Scope::Off, cluster, hosts, tasks.clone());
+        let proxy = Arc::new(Proxy::new(Arc::clone(&manager), fleet, entry, settings));
         let life = Arc::clone(life);
         self.lock().door = Some(Door {
             proxy,

@@ -411,7 +411,8 @@ impl Cluster {
         request: RequestId,
         wanted: impl Iterator<Item = &'a PortClaim>,
     ) -> Result<(), Refusal> {
-        for PortClaim { port, .. } in wanted {
+        // What waits for a port holds nothing.
+        for PortClaim { port, .. } in wanted.filter(|claim| is_held(claim, true)) {
             if let Some(holder) = self.ports().conflict_on(node, port, request) {
                 return Err(self.port_taken(*port, node, holder)?);
             }

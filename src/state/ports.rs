@@ -13,6 +13,8 @@ use super::RandomPorts;
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct PortBook {
     held: OrdMap<Slot, PortHold>,
+    /// How many placements of a node publish a number, whether they hold it now or not.
+    published: OrdMap<(NodeId, Protocol, u16), u32>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -67,13 +69,24 @@ impl PortBook {
         self.on_node(node, port).next().map(|(_, hold)| hold)
     }
 
-    /// A number that nobody in the pool holds, the first from `start` on, around the end of the
+    /// Whether a placement on `node` publishes this number, on whatever address, whether it runs or not.
+    pub fn is_published_on(&self, node: NodeId, protocol: Protocol, number: u16) -> bool {
+        self.published.contains_key(&(node, protocol, number))
+    }
+
+    /// A number that nobody in the pool holds and that will do, the first from `start` on, around the end of the
     /// range if need be. Whoever calls gives a random start.
-    pub fn free_number(&self, protocol: Protocol, range: RandomPorts, start: u16) -> Option<u16> {
+    pub fn free_number(
+        &self,
+        protocol: Protocol,
+        range: RandomPorts,
+        start: u16,
+        will_do: impl Fn(u16) -> bool,
+    ) -> Option<u16> {
         let start = start.clamp(range.first, range.last.max(range.first));
         (start..=range.last)
             .chain(range.first..start)
-            .find(|number| self.holders(protocol, *number).next().is_none())
+            .find(|number| self.holders(protocol, *number).next().is_none() && will_do(*number))
     }
 
     /// Who on `node`, apart from `request` itself, is in the way of `port`.
@@ -100,6 +113,12 @@ impl PortBook {
     }
 
     pub(super) fn add(&mut self, placement: &Placement) {
+        for claim in &placement.ports {
+            *self
+                .published
+                .entry(published(placement, claim))
+                .or_default() += 1;
+        }
         for claim in held(placement) {
             let PortClaim {
                 origin, ref group, ..
@@ -114,6 +133,13 @@ impl PortBook {
     }
 
     pub(super) fn remove(&mut self, placement: &Placement) {
+        for claim in &placement.ports {
+            let key = published(placement, claim);
+            match self.published.get_mut(&key) {
+                Some(count @ 2..) => *count -= 1,
+                _ => drop(self.published.remove(&key)),
+            }
+        }
         for claim in held(placement) {
             let slot = slot(placement, claim);
             if self
@@ -163,7 +189,15 @@ pub(super) fn held(placement: &Placement) -> impl Iterator<Item = &PortClaim> {
 /// What the user asked for is held only while the container claims, as an engine does it; what we
 /// chose is kept.
 pub(super) fn is_held(claim: &PortClaim, claiming: bool) -> bool {
-    claiming || claim.origin == PortOrigin::Chosen
+    match claim.origin {
+        PortOrigin::Asked => claiming,
+        PortOrigin::Chosen => true,
+        PortOrigin::Waiting => false,
+    }
+}
+
+const fn published(placement: &Placement, claim: &PortClaim) -> (NodeId, Protocol, u16) {
+    (placement.node, claim.port.protocol, claim.port.number)
 }
 
 const fn slot(placement: &Placement, claim: &PortClaim) -> Slot {

@@ -426,6 +426,22 @@ fn a_port_is_held_on_its_node_and_a_chosen_one_in_the_pool() {
         taken
     );
     world.ok(with(6, 2, port(12_000, PortOrigin::Asked)));
+    // One that ended, or waits for a port of another, publishes it all the same: nobody else may listen there.
+    world.ok(with(7, 1, port(13_000, PortOrigin::Asked)));
+    world.ok(with(8, 1, port(13_000, PortOrigin::Waiting)));
+    let published = |world: &World, number| {
+        let ports = world.cluster.ports();
+        ports.is_published_on(node(1), Protocol::Tcp, number)
+    };
+    assert!(published(&world, 13_000) && !published(&world, 13_001));
+    world.ok(Command::Release {
+        request: request(7),
+    });
+    assert!(published(&world, 13_000));
+    world.ok(Command::Release {
+        request: request(8),
+    });
+    assert!(!published(&world, 13_000));
     let range = RandomPorts {
         first: 11_999,
         last: 12_001,
@@ -434,7 +450,7 @@ fn a_port_is_held_on_its_node_and_a_chosen_one_in_the_pool() {
         world
             .cluster
             .ports()
-            .free_number(Protocol::Tcp, range, start)
+            .free_number(Protocol::Tcp, range, start, |_| true)
     };
     assert_eq!(free(12_000), Some(12_001));
     assert_eq!(free(0), Some(11_999));

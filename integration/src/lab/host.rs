@@ -215,6 +215,11 @@ impl Host {
         })
     }
 
+    /// The number of its first process, as this machine knows it.
+    pub fn first_pid(&self) -> Result<i32> {
+        Ok(self.first()?.pid)
+    }
+
     /// Runs a program inside the host, among its processes, mounts and network.
     pub fn command(&self, program: &str) -> Result<Command> {
         let first = self.first()?;

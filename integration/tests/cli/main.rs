@@ -10,6 +10,7 @@ mod bad_input;
 mod catalogue;
 mod compose;
 mod containers;
+mod entry;
 mod faults;
 mod finding;
 mod images;
@@ -47,6 +48,7 @@ fn main() -> ExitCode {
         compose::cases(),
         pooled::cases(),
         pool_of_one::cases(),
+        entry::cases(),
         faults::cases(),
         midway::cases(),
         old_clients::cases(),

@@ -60,6 +60,7 @@ pub(super) async fn create(proxy: &Proxy, mut exchange: Exchange) -> Outcome {
             created.node
         ));
     }
+    warnings.extend(proxy.entry.warnings(&created));
     let without_effect = policies.without_effect.iter();
     warnings.extend(without_effect.map(|wish| format!("{wish} has no effect yet")));
     if reply.status() == StatusCode::CREATED && !warnings.is_empty() {

@@ -79,11 +79,34 @@ async fn start(
     let caller = exchange.peer.caller.clone();
     let claimed = proxy.manager.claim_for_start(&container, &caller).await;
     let outcome = match claimed {
-        Ok(()) => settle(proxy, exchange, host, container, Some(last)).await,
+        Ok(()) => {
+            // Its engine listens on its ports from now on, and nobody else can.
+            proxy.entry.make_way(&host.tag, &container).await;
+            let started = settle(proxy, exchange, host, Arc::clone(&container), Some(last)).await;
+            started.map_err(|error| blame_chosen_port(proxy, &container, error))
+        }
         Err(error) => Err(from_manager(error)),
     };
     proxy.manager.changed_by_us(changing).await;
     outcome
+}
+
+/// A number that the pool chose may be taken on the node by something that no engine knows of. The container has it for
+/// good, so only another container gets another one.
+fn blame_chosen_port(proxy: &Proxy, container: &Container, mut error: ApiError) -> ApiError {
+    let chosen = proxy.manager.chosen_ports(container);
+    let words = ["address already in use", "port is already allocated"];
+    let is_taken = words.iter().any(|words| error.message.contains(words));
+    if is_taken && !chosen.is_empty() {
+        error.message = format!(
+            "{} (the pool chose host port {} for this container, and something else on node {} has it: remove the \
+             container and create it again to get another)",
+            error.message,
+            chosen.join(", "),
+            container.host.name
+        );
+    }
+    error
 }
 
 /// Passes the request on; `last` is the last event that it causes when it succeeds.

@@ -1,0 +1,418 @@
+//! The entry point: published ports of the pool's containers, at the manager.
+//!
+//! `docker run -p 8080:80` answers on port 8080 of this machine as well as of its node. The decisions are in `book` (who
+//! answers on which port) and in [`Cluster::ports`](crate::state::Cluster::ports) (who else holds it); here are the
+//! listeners.
+//!
+//! | module | what |
+//! | --- | --- |
+//! | `book` | who shares a port, who owns it; pure |
+//! | `backends` | whose turn it is, who is left out for a while |
+//! | `tcp`, `udp` | passing on |
+//!
+//! **Invariant**: nobody else listens on published ports; and never on one that a container of this machine's own engine
+//! publishes, running or not: the engine listens there.
+
+mod backends;
+mod book;
+mod tcp;
+mod udp;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use raft_store::watch;
+use tokio::net::{TcpListener, TcpSocket, UdpSocket};
+use tokio::sync::Semaphore;
+
+use self::backends::{Backends, Target};
+use self::book::{Backend, Book, Group, PoolPort, Serving};
+use crate::engine::{Container, Endpoint, Fleet, HostTag, RunState};
+use crate::manager::{Created, Manager};
+use crate::model::{ContainerId, NodeId, PortClaim, Protocol};
+use crate::state::Cluster;
+use crate::tasks::{Stopping, Tasks};
+
+/// So many connections may be open through the entry point.
+const CONNECTIONS: usize = 32_768;
+/// How often a port that could not be listened on is tried again.
+const RETRY: Duration = Duration::from_secs(1);
+/// So many connections may wait to be accepted on one port.
+const BACKLOG: u32 = 1024;
+
+/// What the managers listen for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Scope {
+    /// Nothing: containers are reached at their nodes.
+    Off,
+    /// Ports of services.
+    Services,
+    /// Ports of services and of plain containers.
+    #[default]
+    All,
+}
+
+/// The published ports at this manager.
+#[derive(Debug)]
+pub struct EntryPoint {
+    scope: Scope,
+    manager: Arc<Manager>,
+    fleet: Arc<Fleet>,
+    tasks: Tasks,
+    book: Mutex<Book>,
+    doors: tokio::sync::Mutex<BTreeMap<PoolPort, Door>>,
+    /// Ports that somebody else has, and whether that was told.
+    blocked: Mutex<BTreeMap<PoolPort, String>>,
+    /// Which nodes are this machine, as far as that was found out.
+    here: Mutex<BTreeMap<NodeId, bool>>,
+    room: Arc<Semaphore>,
+}
+
+/// A port that is listened on.
+#[derive(Debug)]
+struct Door {
+    backends: Arc<Backends>,
+    closing: watch::Sender<bool>,
+    closed: watch::Receiver<bool>,
+}
+
+impl Door {
+    /// Stops listening; connections that are open go on. When this returns, another may listen there.
+    async fn close(mut self) {
+        self.closing.send_replace(true);
+        let _ = self.closed.wait_for(|closed| *closed).await;
+    }
+}
+
+impl EntryPoint {
+    /// Listens on nothing before [`run`](Self::run).
+    pub fn new(scope: Scope, manager: Arc<Manager>, fleet: Arc<Fleet>, tasks: Tasks) -> Arc<Self> {
+        Arc::new(Self {
+            scope,
+            manager,
+            fleet,
+            tasks,
+            book: Mutex::default(),
+            doors: tokio::sync::Mutex::default(),
+            blocked: Mutex::default(),
+            here: Mutex::default(),
+            room: Arc::new(Semaphore::new(CONNECTIONS)),
+        })
+    }
+
+    /// Follows what containers publish, until the manager stops.
+    pub async fn run(self: Arc<Self>, mut stopping: Stopping) {
+        if self.scope != Scope::All {
+            return stopping.wait().await;
+        }
+        let mut news = self.fleet.inventory.follow_published();
+        loop {
+            for port in self.changed_ports() {
+                self.arrange(port).await;
+            }
+            let is_blocked = !lock(&self.blocked).is_empty();
+            let again = async {
+                match is_blocked {
+                    true => tokio::time::sleep(RETRY).await,
+                    false => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                biased;
+                () = stopping.wait() => break,
+                changed = news.changed() => if changed.is_err() { break },
+                () = again => {
+                    let blocked: Vec<_> = lock(&self.blocked).keys().copied().collect();
+                    for port in blocked {
+                        self.arrange(port).await;
+                    }
+                }
+            }
+        }
+        let doors = std::mem::take(&mut *self.doors.lock().await);
+        for door in doors.into_values() {
+            door.close().await;
+        }
+    }
+
+    /// Lets go of the ports that a container of this machine's engine is about to listen on.
+    pub async fn make_way(&self, host: &HostTag, container: &Container) {
+        if self.scope == Scope::Off || !self.is_here(host).await {
+            return;
+        }
+        let cluster = self.manager.cluster();
+        let placement = container
+            .request
+            .and_then(|request| cluster.placement(request));
+        let Some(placement) = placement else { return };
+        for claim in &placement.ports {
+            let door = self.doors.lock().await.remove(&pool_port(claim));
+            if let Some(door) = door {
+                door.close().await;
+            }
+        }
+    }
+
+    /// What a container that publishes these ports should know of them: who answers at the managers in its place.
+    pub fn warnings(&self, created: &Created) -> Vec<String> {
+        let node = &created.node;
+        let book = lock(&self.book);
+        let on_all = |claim: &&PortClaim| claim.port.address.is_none();
+        let told = created.ports.iter().filter(on_all).filter_map(|claim| {
+            let others = book.others(pool_port(claim), claim.group.as_deref());
+            let other = self.fleet.inventory.get(&others.first()?.container)?;
+            (other.host.name != *node).then_some(())?;
+            Some(format!(
+                "port {} of the pool leads to container {} on {}; this container is reached at {node}:{} only: give both the \
+                 label com.flotilla.entry to share the port, or publish another",
+                claim.port.number,
+                other.name(),
+                other.host.name,
+                claim.port.number
+            ))
+        });
+        told.collect()
+    }
+
+    /// Takes in what containers publish now. Returns the ports that this is about.
+    fn changed_ports(&self) -> BTreeSet<PoolPort> {
+        let mut touched = BTreeSet::new();
+        for id in self.fleet.inventory.take_published() {
+            let serving = self.fleet.inventory.get(&id).and_then(|c| serving(&c));
+            touched.append(&mut lock(&self.book).set(id, serving));
+        }
+        touched
+    }
+
+    /// Makes what is listened on agree with the book.
+    async fn arrange(&self, port: PoolPort) {
+        let targets = self.targets(&lock(&self.book).backends(port));
+        let may = match targets.is_empty() {
+            true => Ok(false),
+            false => self.may_listen(port).await.map(|()| true),
+        };
+        let mut doors = self.doors.lock().await;
+        match may {
+            Ok(true) => {
+                if let Some(door) = doors.get(&port) {
+                    return door.backends.set(targets);
+                }
+                match self.open(port, targets).await {
+                    Ok(door) => {
+                        doors.insert(port, door);
+                        lock(&self.blocked).remove(&port);
+                    }
+                    Err(error) => self.note_blocked(port, &error.to_string()),
+                }
+            }
+            refused => {
+                if let Some(door) = doors.remove(&port) {
+                    door.close().await;
+                }
+                match refused {
+                    Err(holder) => self.note_blocked(port, &holder),
+                    Ok(_) => drop(lock(&self.blocked).remove(&port)),
+                }
+            }
+        }
+    }
+
+    fn note_blocked(&self, port: PoolPort, why: &str) {
+        let told = lock(&self.blocked).insert(port, why.to_owned());
+        if told.as_deref() != Some(why) {
+            tracing::warn!(
+                port = port.number,
+                protocol = %port.protocol,
+                why,
+                "not listening on a published port: its containers are reached at their nodes only"
+            );
+        }
+    }
+
+    /// Fails with who has it, if a container of this machine's own engine publishes the port.
+    async fn may_listen(&self, port: PoolPort) -> Result<(), String> {
+        let mut here = Vec::new();
+        for host in self.fleet.hosts().values() {
+            if self.is_here(&host.tag).await {
+                here.push(host.tag.id);
+            }
+        }
+        let cluster = self.manager.cluster();
+        match may_listen(&cluster, &here, port) {
+            true => Ok(()),
+            false => Err("a container of this machine's engine publishes it".to_owned()),
+        }
+    }
+
+    fn targets(&self, backends: &[Backend]) -> Vec<Target> {
+        let found = backends.iter().filter_map(|backend| {
+            let host = self.fleet.host(&backend.node)?;
+            let address = reached_at(&host.tag).into();
+            Some(Target {
+                backend: *backend,
+                host,
+                address,
+            })
+        });
+        found.collect()
+    }
+
+    async fn open(&self, port: PoolPort, targets: Vec<Target>) -> io::Result<Door> {
+        let backends = Arc::new(Backends::default());
+        backends.set(targets);
+        let (closing, closed) = (watch::Sender::new(false), watch::Sender::new(false));
+        let door = Door {
+            backends: Arc::clone(&backends),
+            closed: closed.subscribe(),
+            closing,
+        };
+        let told = door.closing.subscribe();
+        let span = tracing::info_span!("entry", port = port.number, protocol = %port.protocol);
+        match port.protocol {
+            Protocol::Udp => {
+                let socket = bind_udp(port.number).await?;
+                self.tasks.spawn(span, async move {
+                    udp::serve(port, socket, backends, told).await;
+                    closed.send_replace(true);
+                });
+            }
+            _ => {
+                let listener = bind_tcp(port.number)?;
+                let room = Arc::clone(&self.room);
+                self.tasks.spawn(span, async move {
+                    tcp::serve(port, listener, backends, room, told).await;
+                    closed.send_replace(true);
+                });
+            }
+        }
+        tracing::debug!(port = port.number, protocol = %port.protocol, "listening on a published port");
+        Ok(door)
+    }
+
+    /// Whether a node is this machine: its engine is reached by a socket file, or has an address of ours.
+    async fn is_here(&self, host: &HostTag) -> bool {
+        if let Some(known) = lock(&self.here).get(&host.id) {
+            return *known;
+        }
+        let is_here = match host.endpoint {
+            Endpoint::Unix(_) => true,
+            _ => is_own(reached_at(host)).await,
+        };
+        lock(&self.here).insert(host.id, is_here);
+        is_here
+    }
+}
+
+/// Whether the manager beside the engines of `here` may listen on a port: not if anything there publishes it, running or
+/// not, on whatever address.
+fn may_listen(cluster: &Cluster, here: &[NodeId], port: PoolPort) -> bool {
+    !here.iter().any(|node| {
+        cluster
+            .ports()
+            .is_published_on(*node, port.protocol, port.number)
+    })
+}
+
+/// What a container serves at the managers; nothing if it does not run, is not well, is not ours, or has its ports on an
+/// address of its node only.
+fn serving(container: &Container) -> Option<Serving> {
+    container.request?;
+    if container.state != RunState::Running || !container.is_well() {
+        return None;
+    }
+    let published = container.published.iter();
+    let mut ports: Vec<_> = published
+        .filter(|port| port.address.is_none() && port.protocol != Protocol::Sctp)
+        .map(|port| PoolPort {
+            protocol: port.protocol,
+            number: port.number,
+        })
+        .collect();
+    ports.sort_unstable();
+    ports.dedup();
+    (!ports.is_empty()).then(|| Serving {
+        node: container.host.id,
+        group: group_of(container.id, container.entry.as_deref()),
+        since: container.created_nanos,
+        ports,
+    })
+}
+
+fn group_of(id: ContainerId, name: Option<&str>) -> Group {
+    name.map_or(Group::Alone(id), |name| Group::Named(name.into()))
+}
+
+fn pool_port(claim: &PortClaim) -> PoolPort {
+    PoolPort {
+        protocol: claim.port.protocol,
+        number: claim.port.number,
+    }
+}
+
+/// Where published ports of a node are reached from here.
+fn reached_at(host: &HostTag) -> &str {
+    let given = host.address.as_deref();
+    given
+        .or_else(|| host.endpoint.published_address())
+        .unwrap_or("127.0.0.1")
+}
+
+/// Whether a name or an address is one of this machine's: only those can be bound.
+async fn is_own(name: &str) -> bool {
+    let Ok(found) = tokio::net::lookup_host((name, 0)).await else {
+        return false;
+    };
+    for address in found {
+        if address.ip().is_loopback() || UdpSocket::bind(address).await.is_ok() {
+            return true;
+        }
+    }
+    false
+}
+
+/// All addresses of this machine, of both families if it has both.
+fn every_address(number: u16) -> [SocketAddr; 2] {
+    let v6 = IpAddr::V6(Ipv6Addr::UNSPECIFIED);
+    let v4 = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+    [(v6, number).into(), (v4, number).into()]
+}
+
+fn bind_tcp(number: u16) -> io::Result<TcpListener> {
+    let [both, v4] = every_address(number);
+    let bind = |address: SocketAddr| {
+        let socket = match address {
+            SocketAddr::V6(_) => TcpSocket::new_v6(),
+            SocketAddr::V4(_) => TcpSocket::new_v4(),
+        }?;
+        socket.set_reuseaddr(true)?;
+        socket.bind(address)?;
+        socket.listen(BACKLOG)
+    };
+    bind(both).or_else(|error| {
+        if has_no_v6(&error) {
+            bind(v4)
+        } else {
+            Err(error)
+        }
+    })
+}
+
+async fn bind_udp(number: u16) -> io::Result<UdpSocket> {
+    let [both, v4] = every_address(number);
+    match UdpSocket::bind(both).await {
+        Err(error) if has_no_v6(&error) => UdpSocket::bind(v4).await,
+        bound => bound,
+    }
+}
+
+fn has_no_v6(error: &io::Error) -> bool {
+    // EAFNOSUPPORT has no kind of its own.
+    error.kind() == io::ErrorKind::AddrNotAvailable || error.raw_os_error() == Some(97)
+}
+
+fn lock<T>(held: &Mutex<T>) -> MutexGuard<'_, T> {
+    held.lock().unwrap_or_else(PoisonError::into_inner)
+}
