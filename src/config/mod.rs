@@ -37,6 +37,8 @@ pub struct Config {
     pub names: Names,
     /// How many nodes a pull or a load brings an image to.
     pub pull_to: PullTo,
+    /// What is done with a bind whose path its node lacks.
+    pub missing_bind: MissingBind,
     /// The cluster's name.
     pub cluster_name: String,
     /// How it logs.
@@ -77,6 +79,16 @@ pub enum Names {
     Bare,
     /// `/host1/web`, as classic Swarm did it.
     Node,
+}
+
+/// What is done, in a pool of several nodes, with a bind whose path its node lacks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum MissingBind {
+    /// The container is refused: most likely the path is one of the client's own machine.
+    #[default]
+    Refuse,
+    /// What its engine does by itself: for `-v` and compose an empty folder is made.
+    Create,
 }
 
 /// How a manager logs.
@@ -157,6 +169,11 @@ pub struct Settings {
     #[arg(long, value_name = "COUNT")]
     pub pull_to: Option<String>,
 
+    /// Of a container that binds a path which its node lacks: `refuse` it, or have the engine `create` an
+    /// empty folder as it does for itself; a pool of one node always does [default: refuse]
+    #[arg(long, value_name = "DEED")]
+    pub missing_bind: Option<String>,
+
     /// The cluster's name, as `docker info` shows it [default: flotilla]
     #[arg(long, value_name = "NAME")]
     pub cluster_name: Option<String>,
@@ -215,6 +232,7 @@ impl Settings {
             data: one("data"),
             names: one("names"),
             pull_to: one("pull-to"),
+            missing_bind: one("missing-bind"),
             cluster_name: one("cluster-name"),
             log: one("log"),
             log_format: one("log-format"),
@@ -409,6 +427,9 @@ impl Config {
             pull_to: sources
                 .one("pull-to", |from| &from.pull_to, pull_to)?
                 .unwrap_or_default(),
+            missing_bind: sources
+                .one("missing-bind", |from| &from.missing_bind, missing_bind)?
+                .unwrap_or_default(),
             cluster_name: sources
                 .one("cluster-name", |from| &from.cluster_name, cluster_name)?
                 .unwrap_or_else(|| "flotilla".to_owned()),
@@ -596,6 +617,14 @@ fn pull_to(text: &str) -> Result<PullTo, String> {
         )),
         Ok(count) => Ok(PullTo::Nodes(count)),
         Err(_) => Ok(PullTo::All),
+    }
+}
+
+fn missing_bind(text: &str) -> Result<MissingBind, String> {
+    match text {
+        "refuse" => Ok(MissingBind::Refuse),
+        "create" => Ok(MissingBind::Create),
+        _ => Err(format!("`{text}` must be `refuse` or `create`")),
     }
 }
 
@@ -810,6 +839,7 @@ mod tests {
                 "data" => "/x",
                 "names" => "node",
                 "pull-to" => "2",
+                "missing-bind" => "create",
                 "log-format" => "json",
                 "log" => "debug",
                 "drain" | "node-timeout" => "7s",

@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | decide | nothing happened |
 //! | commit the reservation | nothing was made: it is given up when its node is listed again |
+//! | the node is asked for the paths that it binds (`paths`) | the same |
 //! | the node gets the image, if it lacks it (`images`) | the same; the image stays |
 //! | the engine gets the networks that it joins | the same; see `networks` |
 //! | the engine makes what it mounts | `volumes` has that |
@@ -23,6 +24,7 @@ use bytes::Bytes;
 use http::StatusCode;
 
 use super::networks::Joins;
+use super::paths::has_paths;
 use super::placing::claim;
 use super::{Error, Manager, names};
 use crate::clock;
@@ -52,6 +54,8 @@ pub struct CreateOrder<'a> {
     pub constraints: &'a [Constraint],
     /// The body for the engine, but for what the manager itself adds.
     pub body: &'a [u8],
+    /// Whether the paths that it binds must be on its node.
+    pub paths_must_exist: bool,
     /// The query without the name.
     pub query: Query,
     /// The client's API version.
@@ -91,15 +95,9 @@ impl Manager {
                 Err(Error::NameInUse { .. }) if order.name.is_none() => continue,
                 Err(error) => return Err(error),
             };
-            let image = &order.wanted.image;
-            let made = match self.have_image(image, &host, &order.caller).await {
-                Ok(known_as) => {
-                    let image = known_as.as_deref();
-                    self.make(&order, &name, image, request, &host, &joins)
-                        .await
-                }
-                Err(error) => Err(error),
-            };
+            let made = self
+                .prepare_and_make(&order, &name, request, &host, &joins)
+                .await;
             if !made.as_ref().is_ok_and(is_created) {
                 self.release(request, &order.caller).await;
             }
@@ -107,7 +105,8 @@ impl Manager {
             let engine_failed = match &made {
                 Ok(reply) => reply.status.is_server_error(),
                 Err(Error::Engine(error)) => error.is_transient(),
-                Err(Error::NotBrought { .. }) => true,
+                // What one node lacks another may have.
+                Err(Error::NotBrought { .. } | Error::NoSuchPath { .. }) => true,
                 Err(_) => false,
             };
             // The engine is at fault, not the request: another node may do better.
@@ -185,6 +184,24 @@ impl Manager {
                 }
             }
         }
+    }
+
+    /// Sees to it that the node has what the container needs, then makes it there.
+    async fn prepare_and_make(
+        self: &Arc<Self>,
+        order: &CreateOrder<'_>,
+        name: &str,
+        request: RequestId,
+        host: &Arc<Host>,
+        joins: &Joins,
+    ) -> Result<EngineReply, Error> {
+        if order.paths_must_exist {
+            has_paths(host, &order.wanted.host_paths).await?;
+        }
+        let image = &order.wanted.image;
+        let image = self.have_image(image, host, &order.caller).await?;
+        self.make(order, name, image.as_deref(), request, host, joins)
+            .await
     }
 
     /// Asks the engine; on success the lists show the container before this returns. `image` stands in place of the

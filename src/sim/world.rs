@@ -291,6 +291,7 @@ impl World {
             cluster_name: "simulated".to_owned(),
             advertise: None,
             pull_to: PullTo::default(),
+            refuses_missing_paths: true,
         };
         let proxy = Arc::new(Proxy::new(Arc::clone(&manager), fleet, settings));
         let life = Arc::clone(life);

@@ -7,6 +7,7 @@
 )]
 
 mod bad_input;
+mod binds;
 mod catalogue;
 mod compose;
 mod containers;
@@ -49,6 +50,7 @@ fn main() -> ExitCode {
         faults::cases(),
         old_clients::cases(),
         bad_input::cases(),
+        binds::cases(),
         volumes::cases(),
     ];
     harness::main(Spec::hosts(3), cases.into_iter().flatten().collect())
