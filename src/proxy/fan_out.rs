@@ -118,6 +118,13 @@ impl Missing {
         self.0.push((host.tag.name.to_string(), error.to_string()));
     }
 
+    /// Notes that a node is missing which was not asked, or did not answer.
+    pub(crate) fn note_lost(&mut self, host: &Host) {
+        let reason = host.ready().err().map(|error| error.to_string());
+        let name = host.tag.name.to_string();
+        self.0.push((name, reason.unwrap_or_default()));
+    }
+
     /// Names the missing nodes in a header of `reply`.
     pub(crate) fn mark(&self, reply: &mut Reply) {
         if self.0.is_empty() {

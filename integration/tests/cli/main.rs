@@ -13,6 +13,7 @@ mod compose;
 mod containers;
 mod faults;
 mod finding;
+mod image_faults;
 mod images;
 mod networks;
 mod nodes;
@@ -42,6 +43,7 @@ fn main() -> ExitCode {
         placing::cases(),
         nodes::cases(),
         images::cases(),
+        image_faults::cases(),
         catalogue::cases(),
         networks::cases(),
         compose::cases(),

@@ -93,11 +93,22 @@ fn resolve(proxy: &Proxy, reference: &str) -> Option<Image> {
 
 /// When no node that is up has the image: the word of a node that is down and had it, else `No such image`.
 fn nowhere(proxy: &Proxy, reference: &str) -> ApiError {
+    // What is to be removed when the node is back is as good as gone.
+    let has = |host: &Host| {
+        let images = host.images();
+        let named = tag_name(reference).filter(|tag| images.named(tag).is_some());
+        images.find(reference).is_some_and(|image| {
+            let called = [named.as_deref().unwrap_or(reference), &image.id];
+            !called
+                .iter()
+                .any(|name| proxy.manager.image_is_due(host, name))
+        })
+    };
     let lost = proxy
         .fleet
         .by_name()
         .into_iter()
-        .find(|host| !host.is_up() && host.images().find(reference).is_some());
+        .find(|host| !host.is_up() && has(host));
     match lost.and_then(|host| host.ready().err()) {
         Some(error) => {
             let down = from_engine(error);
