@@ -215,11 +215,14 @@ impl Manager {
         caller: &Caller,
     ) -> Result<(), Error> {
         let deferred = Command::DeferImageRemoval {
-            image,
-            nodes,
+            image: image.clone(),
+            nodes: nodes.clone(),
             removal,
         };
-        self.commit_tag(deferred, caller).await.map(drop)
+        self.commit_tag(deferred, caller).await?;
+        let hosts = nodes.iter().filter_map(|node| self.fleet.host(node));
+        hosts.for_each(|host| host.forget_image(&image));
+        Ok(())
     }
 
     /// Whether what the node has under this name is to be removed there.

@@ -25,7 +25,7 @@ pub(super) use reread::{reread_at_end, told_after};
 
 use super::exchange::Exchange;
 use super::fan_out::Parts;
-use super::forward::{forward, with_query};
+use super::forward::{forward, forward_progress, with_query};
 use super::reply::{self, Outcome, from_engine, from_manager};
 use super::{Proxy, build, fan_out, system};
 use crate::engine::{EngineCall, Host, ListKind, full};
@@ -93,22 +93,11 @@ fn resolve(proxy: &Proxy, reference: &str) -> Option<Image> {
 
 /// When no node that is up has the image: the word of a node that is down and had it, else `No such image`.
 fn nowhere(proxy: &Proxy, reference: &str) -> ApiError {
-    // What is to be removed when the node is back is as good as gone.
-    let has = |host: &Host| {
-        let images = host.images();
-        let named = tag_name(reference).filter(|tag| images.named(tag).is_some());
-        images.find(reference).is_some_and(|image| {
-            let called = [named.as_deref().unwrap_or(reference), &image.id];
-            !called
-                .iter()
-                .any(|name| proxy.manager.image_is_due(host, name))
-        })
-    };
     let lost = proxy
         .fleet
         .by_name()
         .into_iter()
-        .find(|host| !host.is_up() && has(host));
+        .find(|host| !host.is_up() && host.images().find(reference).is_some());
     match lost.and_then(|host| host.ready().err()) {
         Some(error) => {
             let down = from_engine(error);
@@ -221,7 +210,7 @@ async fn push(proxy: &Proxy, exchange: Exchange) -> Outcome {
     let target = with_query(Operation::ImagePush.target(&[&name]), exchange.raw_query());
     // A push gives the image a digest of the registry's.
     let guard = proxy.open.enter();
-    let reply = forward(&host, &target, exchange).await?;
+    let reply = forward_progress(&host, &target, exchange).await?;
     Ok(reply.map(|body| reread_at_end(body, host, guard).boxed_unsync()))
 }
 
@@ -249,7 +238,7 @@ async fn tag(proxy: &Proxy, exchange: Exchange) -> Outcome {
     let before = proxy.manager.tag_before(&name);
     let pointed = proxy.manager.point_tag_at(&name, &found, &caller).await;
     pointed.map_err(from_manager)?;
-    let outcome = tag_on_holders(&found, &reference, exchange).await;
+    let outcome = tag_on_holders(proxy, &found, &reference, exchange).await;
     // What no engine did must not stand.
     if !outcome
         .as_ref()
@@ -261,7 +250,12 @@ async fn tag(proxy: &Proxy, exchange: Exchange) -> Outcome {
     outcome
 }
 
-async fn tag_on_holders(found: &Image, reference: &str, exchange: Exchange) -> Outcome {
+async fn tag_on_holders(
+    proxy: &Proxy,
+    found: &Image,
+    reference: &str,
+    exchange: Exchange,
+) -> Outcome {
     let query = exchange.raw_query().to_owned();
     let target = |name: &str| with_query(Operation::ImageTag.target(&[name]), &query);
     if let [host] = found.holders.as_slice() {
@@ -288,7 +282,7 @@ async fn tag_on_holders(found: &Image, reference: &str, exchange: Exchange) -> O
     reread_all(&found.holders).await;
     let (_, missing) = outcome?;
     let mut reply = reply::status(StatusCode::CREATED);
-    missing.mark(&mut reply);
+    missing.report(&proxy.fleet.ring, "image tag", &mut reply);
     Ok(reply)
 }
 

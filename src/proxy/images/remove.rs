@@ -55,12 +55,12 @@ pub(super) async fn remove(proxy: &Proxy, exchange: Exchange) -> Outcome {
         noprune: query.bool("noprune"),
     };
     let mut reference = exchange.name().to_owned();
-    let mut targets = known_on(proxy, proxy.fleet.by_name(), &reference);
+    let mut targets = known_on(proxy.fleet.by_name(), &reference);
     if targets.is_empty()
         && let Some((node, rest)) = exchange.name().split_once('/')
         && let Some(host) = proxy.fleet.named(node)
     {
-        targets = known_on(proxy, vec![host], rest);
+        targets = known_on(vec![host], rest);
         reference = rest.to_owned();
     }
     if targets.is_empty() {
@@ -114,7 +114,7 @@ pub(super) async fn remove(proxy: &Proxy, exchange: Exchange) -> Outcome {
     }
     forget(proxy, &records, &caller).await?;
     let mut reply = ok_json(&records)?;
-    missing.mark(&mut reply);
+    missing.report(&proxy.fleet.ring, "image remove", &mut reply);
     Ok(reply)
 }
 
@@ -197,21 +197,18 @@ fn hosts_of(targets: &[Target]) -> Vec<Arc<Host>> {
     hosts.collect()
 }
 
-/// The nodes on which a name means anything, and what: it is removed there even if it means different images. Not those
-/// that are down and are to remove it already.
-fn known_on(proxy: &Proxy, hosts: Vec<Arc<Host>>, reference: &str) -> Vec<Target> {
+/// The nodes on which a name means anything, and what: it is removed there even if it means different images.
+fn known_on(hosts: Vec<Arc<Host>>, reference: &str) -> Vec<Target> {
     let known = |host: Arc<Host>| {
         let images = host.images();
         let image = images.find(reference)?;
         let tag = tag_name(reference).filter(|tag| image.tags.contains(tag));
-        let target = Target {
+        Some(Target {
             id: image.id.clone(),
             is_last: image.tags.len() <= 1,
             name: tag.or_else(|| reference.contains('@').then(|| reference.to_owned())),
             host,
-        };
-        let is_due = |target: &Target| proxy.manager.image_is_due(&target.host, target.known_as());
-        (target.host.is_up() || !is_due(&target)).then_some(target)
+        })
     };
     hosts.into_iter().filter_map(known).collect()
 }
