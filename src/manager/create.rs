@@ -226,7 +226,10 @@ impl Manager {
         if let Some(image) = image {
             body.set_image(image);
         }
-        body.set_networks(|reference| networks.get(reference).cloned());
+        body.set_networks(|reference| {
+            let ours = networks.get(reference).cloned();
+            ours.or_else(|| self.joined_of_node(host, reference))
+        });
         let mut query = order.query.clone();
         query.set("name", name);
         let target = format!("/containers/create?{}", query.encode());
