@@ -10,7 +10,7 @@ use tokio::net::{TcpListener, UnixListener};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::balance::EntryPoint;
-use crate::config::{Config, Listen, Names};
+use crate::config::{Config, Listen, MissingBind, Names};
 use crate::data::{self, Data};
 use crate::engine::{Fleet, Transports};
 use crate::manager::{self, Manager, Member};
@@ -85,6 +85,7 @@ pub async fn run(config: Config) -> Result<(), Error> {
             cluster_name: config.cluster_name.clone(),
             advertise: config.api_advertise,
             pull_to: config.pull_to,
+            refuses_missing_paths: config.missing_bind == MissingBind::Refuse,
         },
     ));
     for (listener, address) in listeners.into_iter().zip(&config.listen) {

@@ -16,6 +16,13 @@ use crate::{http, install, wait};
 
 const START: Duration = Duration::from_secs(20);
 
+/// Who a private registry knows.
+pub const USER: &str = "keeper";
+/// The user's password.
+pub const PASSWORD: &str = "lighthouse";
+/// [`PASSWORD`] as bcrypt has it.
+const HASH: &str = "$2y$05$abcdefghijklmnopqrstuuOYH8BVNQIUH.BPepBWz.zkNhYx0I29W";
+
 /// A running registry.
 #[derive(Debug)]
 pub struct Registry {
@@ -27,6 +34,15 @@ pub struct Registry {
 impl Registry {
     /// Starts an empty registry at this machine's address in the lab's network.
     pub fn start(lab: &Lab) -> Result<Self> {
+        Self::begin(lab, false)
+    }
+
+    /// Starts one that knows [`USER`] alone.
+    pub fn private(lab: &Lab) -> Result<Self> {
+        Self::begin(lab, true)
+    }
+
+    fn begin(lab: &Lab, private: bool) -> Result<Self> {
         let program = install::registry()?;
         let folder = tempfile::Builder::new()
             .prefix("registry")
@@ -36,12 +52,17 @@ impl Registry {
             .and_then(|listener| listener.local_addr())?
             .port();
         let address = format!("{}:{port}", lab.gateway());
-        let config = serde_json::json!({
+        let mut config = serde_json::json!({
             "version": 0.1,
             "log": { "level": "warn" },
             "storage": { "filesystem": { "rootdirectory": folder.path().join("data") }, "delete": { "enabled": true } },
             "http": { "addr": address, "secret": "of no use" },
         });
+        if private {
+            let users = folder.path().join("users");
+            fs::write(&users, format!("{USER}:{HASH}\n")).context("cannot write the users")?;
+            config["auth"] = serde_json::json!({ "htpasswd": { "realm": "lab", "path": users } });
+        }
         let settings = folder.path().join("config.json");
         fs::write(&settings, config.to_string()).context("cannot write the registry's settings")?;
         let log =
@@ -71,7 +92,8 @@ impl Registry {
             folder,
         };
         let endpoint = format!("tcp://{}", registry.address);
-        let ready = || Ok(http::get(&endpoint, "/v2/", Duration::from_secs(2))?.status == 200);
+        let answer = if private { 401 } else { 200 };
+        let ready = || Ok(http::get(&endpoint, "/v2/", Duration::from_secs(2))?.status == answer);
         wait::until_true("an answer of the registry", START, ready)
             .with_context(|| format!("its log ends with\n{}", tail(&registry.log())))?;
         Ok(registry)

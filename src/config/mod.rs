@@ -43,6 +43,8 @@ pub struct Config {
     pub entry_point: Scope,
     /// Where the numbers of host ports that may have any are taken from.
     pub random_ports: RandomPorts,
+    /// What is done with a bind whose path its node lacks.
+    pub missing_bind: MissingBind,
     /// The cluster's name.
     pub cluster_name: String,
     /// How it logs.
@@ -83,6 +85,16 @@ pub enum Names {
     Bare,
     /// `/host1/web`, as classic Swarm did it.
     Node,
+}
+
+/// What is done, in a pool of several nodes, with a bind whose path its node lacks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum MissingBind {
+    /// The container is refused: most likely the path is one of the client's own machine.
+    #[default]
+    Refuse,
+    /// What its engine does by itself: for `-v` and compose an empty folder is made.
+    Create,
 }
 
 /// How a manager logs.
@@ -174,6 +186,10 @@ pub struct Settings {
     /// (net.ipv4.ip_local_port_range).
     #[arg(long, value_name = "FIRST-LAST")]
     pub random_ports: Option<String>,
+    /// Of a container that binds a path which its node lacks: `refuse` it, or have the engine `create` an
+    /// empty folder as it does for itself; a pool of one node always does [default: refuse]
+    #[arg(long, value_name = "DEED")]
+    pub missing_bind: Option<String>,
 
     /// The cluster's name, as `docker info` shows it [default: flotilla]
     #[arg(long, value_name = "NAME")]
@@ -235,6 +251,7 @@ impl Settings {
             pull_to: one("pull-to"),
             entry_point: one("entry-point"),
             random_ports: one("random-ports"),
+            missing_bind: one("missing-bind"),
             cluster_name: one("cluster-name"),
             log: one("log"),
             log_format: one("log-format"),
@@ -434,6 +451,9 @@ impl Config {
                 .unwrap_or_default(),
             random_ports: sources
                 .one("random-ports", |from| &from.random_ports, random_ports)?
+                .unwrap_or_default(),
+            missing_bind: sources
+                .one("missing-bind", |from| &from.missing_bind, missing_bind)?
                 .unwrap_or_default(),
             cluster_name: sources
                 .one("cluster-name", |from| &from.cluster_name, cluster_name)?
@@ -640,6 +660,14 @@ fn random_ports(text: &str) -> Result<RandomPorts, String> {
         (first > 0 && first <= last).then_some(RandomPorts { first, last })
     });
     range.ok_or_else(|| format!("`{text}` is no range of ports such as 10000-29999"))
+}
+
+fn missing_bind(text: &str) -> Result<MissingBind, String> {
+    match text {
+        "refuse" => Ok(MissingBind::Refuse),
+        "create" => Ok(MissingBind::Create),
+        _ => Err(format!("`{text}` must be `refuse` or `create`")),
+    }
 }
 
 fn cluster_name(text: &str) -> Result<String, String> {
@@ -855,6 +883,7 @@ mod tests {
                 "pull-to" => "2",
                 "entry-point" => "off",
                 "random-ports" => "4000-5000",
+                "missing-bind" => "create",
                 "log-format" => "json",
                 "log" => "debug",
                 "drain" | "node-timeout" => "7s",

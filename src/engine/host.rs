@@ -117,6 +117,14 @@ impl Host {
         self.facts.load_full()
     }
 
+    /// An image, or a tag, that is to be removed when the node is back, is shown no more.
+    pub fn forget_image(&self, name: &str) {
+        // What is kept was read before, so it can be read.
+        if let Ok(left) = self.images().without(name) {
+            self.images.store(Arc::new(left));
+        }
+    }
+
     /// The images it last listed.
     pub fn images(&self) -> Arc<Images> {
         self.images.load_full()

@@ -74,6 +74,22 @@ impl Images {
         Ok(Self { images, names })
     }
 
+    /// These without an image, or without a tag of one; without its last tag an image is gone.
+    pub fn without(&self, name: &str) -> serde_json::Result<Self> {
+        let mut left = Vec::new();
+        for image in self.images.iter().filter(|image| image.id != name) {
+            if !image.tags.iter().any(|tag| tag == name) {
+                left.push(image.raw.clone());
+            } else if image.tags.len() > 1 {
+                let mut item: serde_json::Value = serde_json::from_str(image.raw.get())?;
+                let tags = image.tags.iter().filter(|tag| *tag != name);
+                item["RepoTags"] = tags.cloned().collect();
+                left.push(RawValue::from_string(item.to_string())?);
+            }
+        }
+        Self::read(&serde_json::to_vec(&left)?)
+    }
+
     /// All of them, in the engine's order.
     pub fn all(&self) -> &[Image] {
         &self.images
@@ -109,5 +125,31 @@ impl Images {
             (Some(one), None) => Some(one),
             _ => None,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_removed_is_gone_from_the_picture() {
+        let images = r#"[{"Id":"sha256:aa","RepoTags":["a:1","b:1"],"Size":7},{"Id":"sha256:bb","RepoTags":["c:1"]}]"#;
+        let images = Images::read(images.as_bytes()).expect("reads");
+        let check = |name: &str, expected: &str| {
+            let left = images.without(name).expect("reads");
+            let shown: Vec<_> = left
+                .all()
+                .iter()
+                .map(|image| format!("{}={}", image.id, image.tags.join("+")))
+                .collect();
+            assert_eq!(shown.join(" "), expected, "{name}");
+        };
+        check("a:1", "sha256:aa=b:1 sha256:bb=c:1");
+        check("c:1", "sha256:aa=a:1+b:1");
+        check("sha256:aa", "sha256:bb=c:1");
+        check("d:1", "sha256:aa=a:1+b:1 sha256:bb=c:1");
+        let left = images.without("a:1").expect("reads");
+        assert!(left.all()[0].raw.get().contains("\"Size\":7"));
     }
 }

@@ -348,6 +348,22 @@ impl Inventory {
             .unwrap_or_default()
     }
 
+    /// The containers of `node` that were made from the image with this id.
+    pub fn users_of(&self, node: &NodeId, image: &str) -> Vec<Arc<Container>> {
+        if self.made_from(node, image) == 0 {
+            return Vec::new();
+        }
+        let wanted = image_hash(image);
+        let index = self.read();
+        let there = index.nodes.get(node).map(|totals| &totals.containers);
+        let there = there.into_iter().flatten();
+        there
+            .filter_map(|id| index.containers.get(id))
+            .filter(|container| container.image == wanted)
+            .cloned()
+            .collect()
+    }
+
     /// The containers of `node` that join a network of the cluster, running or not.
     pub fn joined(&self, node: &NodeId, network: NetworkId) -> Vec<Arc<Container>> {
         let index = self.read();

@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | decide | nothing happened |
 //! | commit the reservation | nothing was made: it is given up when its node is listed again |
+//! | the node is asked for the paths that it binds (`paths`) | the same |
 //! | the node gets the image, if it lacks it (`images`) | the same; the image stays |
 //! | the engine gets the networks that it joins | the same; see `networks` |
 //! | the engine makes what it mounts | `volumes` has that |
@@ -22,6 +23,7 @@ use api_compat::query::Query;
 use bytes::Bytes;
 use http::StatusCode;
 
+use super::paths::has_paths;
 use super::placing::{Choice, claim};
 use super::{Error, Manager, names};
 use crate::clock;
@@ -53,6 +55,8 @@ pub struct CreateOrder<'a> {
     pub constraints: &'a [Constraint],
     /// The body for the engine, but for what the manager itself adds.
     pub body: &'a [u8],
+    /// Whether the paths that it binds must be on its node.
+    pub paths_must_exist: bool,
     /// The query without the name.
     pub query: Query,
     /// The client's API version.
@@ -95,14 +99,7 @@ impl Manager {
                 Err(error) => return Err(error),
             };
             let host = &choice.host;
-            let image = &order.wanted.image;
-            let made = match self.have_image(image, host, &order.caller).await {
-                Ok(known_as) => {
-                    let image = known_as.as_deref();
-                    self.make(&order, &name, image, request, &choice).await
-                }
-                Err(error) => Err(error),
-            };
+            let made = self.prepare_and_make(&order, &name, request, &choice).await;
             if !made.as_ref().is_ok_and(is_created) {
                 self.release(request, &order.caller).await;
             }
@@ -110,7 +107,8 @@ impl Manager {
             let engine_failed = match &made {
                 Ok(reply) => reply.status.is_server_error(),
                 Err(Error::Engine(error)) => error.is_transient(),
-                Err(Error::NotBrought { .. }) => true,
+                // What one node lacks another may have.
+                Err(Error::NotBrought { .. } | Error::NoSuchPath { .. }) => true,
                 Err(_) => false,
             };
             // The engine is at fault, not the request: another node may do better.
@@ -191,6 +189,24 @@ impl Manager {
         }
     }
 
+    /// Sees to it that the node has what the container needs, then makes it there.
+    async fn prepare_and_make(
+        self: &Arc<Self>,
+        order: &CreateOrder<'_>,
+        name: &str,
+        request: RequestId,
+        choice: &Choice,
+    ) -> Result<EngineReply, Error> {
+        let host = &choice.host;
+        if order.paths_must_exist {
+            has_paths(host, &order.wanted.host_paths).await?;
+        }
+        let image = &order.wanted.image;
+        let image = self.have_image(image, host, &order.caller).await?;
+        self.make(order, name, image.as_deref(), request, choice)
+            .await
+    }
+
     /// Asks the engine; on success the lists show the container before this returns. `image` stands in place of the
     /// client's own word for it, where the engine does not know that.
     async fn make(
@@ -216,7 +232,10 @@ impl Manager {
         for port in &choice.numbers {
             body.set_host_port(&port.key, port.index, port.number);
         }
-        body.set_networks(|reference| networks.get(reference).cloned());
+        body.set_networks(|reference| {
+            let ours = networks.get(reference).cloned();
+            ours.or_else(|| self.joined_of_node(host, reference))
+        });
         let mut query = order.query.clone();
         query.set("name", name);
         let target = format!("/containers/create?{}", query.encode());

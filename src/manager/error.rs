@@ -42,6 +42,18 @@ pub enum Error {
         /// One reason for each source that was tried.
         why: String,
     },
+    /// The container binds a path that its node lacks.
+    #[error(
+        "{message} (looked for on node {node}, not on the machine of the client: use a named volume or `docker cp`, in compose \
+         `configs:` or `develop.watch`, or make the path on every node; with `--missing-bind=create` the manager has engines \
+         make an empty folder)"
+    )]
+    NoSuchPath {
+        /// What the engine said.
+        message: String,
+        /// The node.
+        node: NodeName,
+    },
     /// No node can take the container, and why for each.
     #[error(transparent)]
     NoNode(#[from] scheduler::Refusal),

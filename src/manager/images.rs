@@ -20,15 +20,18 @@ use std::time::Duration;
 use api_compat::image_ref::{ImageRef, Named};
 use api_compat::query::Query;
 use api_compat::route::Operation;
+use http::StatusCode;
 
 use super::{Error, Manager};
 use crate::clock;
 use crate::engine::{EngineCall, Host, Images, ListKind, Verdict};
-use crate::model::{Caller, Realm, RequestId, Tag};
-use crate::state::{Change, Command, Sighting, meant};
+use crate::model::{Caller, NodeId, Realm, RequestId, Tag};
+use crate::state::{Change, Command, ImageRemoval, Sighting, meant};
 
 /// An engine moves a tag within so long, or is taken for hung.
 const TAG_PATIENCE: Duration = Duration::from_secs(30);
+/// Removing large images takes engines a while.
+const REMOVE_PATIENCE: Duration = Duration::from_secs(120);
 
 /// The image that a reference means in the pool.
 #[derive(Debug, Clone)]
@@ -203,6 +206,56 @@ impl Manager {
         Ok(())
     }
 
+    /// Has an image, or a name of it, removed from nodes when they are back.
+    pub async fn defer_image_removal(
+        &self,
+        image: String,
+        nodes: Vec<NodeId>,
+        removal: ImageRemoval,
+        caller: &Caller,
+    ) -> Result<(), Error> {
+        let deferred = Command::DeferImageRemoval {
+            image: image.clone(),
+            nodes: nodes.clone(),
+            removal,
+        };
+        self.commit_tag(deferred, caller).await?;
+        let hosts = nodes.iter().filter_map(|node| self.fleet.host(node));
+        hosts.for_each(|host| host.forget_image(&image));
+        Ok(())
+    }
+
+    /// Whether what the node has under this name is to be removed there.
+    pub fn image_is_due(&self, host: &Host, name: &str) -> bool {
+        let cluster = self.cluster();
+        let mut due = cluster.images_due_on(host.tag.id);
+        due.any(|(image, _)| image == name)
+    }
+
+    /// What was removed while its node was down is removed there now.
+    pub(super) async fn remove_images_due(&self, node: NodeId) {
+        let Some(host) = self.fleet.host(&node) else {
+            return;
+        };
+        let cluster = self.cluster();
+        let due: Vec<_> = cluster.images_due_on(node).collect();
+        if due.is_empty() {
+            return;
+        }
+        for (image, removal) in due {
+            // It has come to the pool again meanwhile.
+            let is_again = image.starts_with("sha256:")
+                && self.fleet.hosts().values().any(|other| {
+                    other.tag.id != node && other.is_up() && other.images().with_id(image).is_some()
+                });
+            if is_again || is_removed_for_good(&host, image, removal).await {
+                let image = image.to_owned();
+                self.log_failure(self.commit(Command::SettleImage { image, node }).await);
+            }
+        }
+        host.reread(ListKind::Images).await;
+    }
+
     pub(super) async fn commit_tag(
         &self,
         command: Command,
@@ -260,6 +313,26 @@ impl Manager {
         tracing::info!(node = %host.tag.name, tag, image = id, "a tag was moved to what it means in the pool");
         host.reread(ListKind::Images).await;
         Ok(())
+    }
+}
+
+/// Whether the engine will not have it, or not give it up: either way there is nothing more to wait for.
+async fn is_removed_for_good(host: &Host, image: &str, removal: ImageRemoval) -> bool {
+    let ImageRemoval { force, noprune } = removal;
+    let target = Operation::ImageRemove.target(&[image]);
+    let call = EngineCall::delete(format!("{target}?force={force}&noprune={noprune}"));
+    let removed = tokio::time::timeout(REMOVE_PATIENCE, host.call(call)).await;
+    match removed.unwrap_or_else(|_| Err(host.no_answer(REMOVE_PATIENCE))) {
+        Ok(reply) if reply.status.is_success() || reply.status == StatusCode::NOT_FOUND => true,
+        Ok(reply) => {
+            let message = reply.message();
+            tracing::warn!(image, node = %host.tag.name, message, "an image that was removed stays");
+            reply.status.is_client_error()
+        }
+        Err(error) => {
+            tracing::warn!(image, %error, "an image could not be removed yet");
+            false
+        }
     }
 }
 

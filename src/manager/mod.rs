@@ -17,6 +17,7 @@ mod name_in_use;
 mod names;
 mod networks;
 mod observe;
+mod paths;
 mod placing;
 mod pool;
 mod recipe;

@@ -304,6 +304,24 @@ impl Manager {
         Joins(known.collect())
     }
 
+    /// Of `node/name` the node and the name, if its engine has such a network that is not the cluster's.
+    pub(super) fn network_of_node<'a>(&self, reference: &'a str) -> Option<(Arc<Host>, &'a str)> {
+        let (node, name) = reference.split_once('/')?;
+        let host = self.fleet.named(node)?;
+        host.has_network(name).then_some((host, name))
+    }
+
+    /// What the engine of `host` knows a network by that its client called `node/name`.
+    pub(super) fn joined_of_node(&self, host: &Host, reference: &str) -> Option<Joined> {
+        let (there, name) = self.network_of_node(reference)?;
+        let is_here = there.tag.id == host.tag.id;
+        is_here.then(|| Joined {
+            name: name.to_owned(),
+            // An engine finds a network by either.
+            id: name.to_owned(),
+        })
+    }
+
     /// The node that a network is bound to, or where containers that are not ours join it.
     fn where_it_is(&self, network: &Network) -> Option<NodeId> {
         let hosts = self.fleet.hosts();

@@ -39,6 +39,7 @@ impl Manager {
                     spawn_stream(tracing::info_span!("removals"), async move {
                         manager.settle_node(node).await;
                         manager.remove_volumes_due(node).await;
+                        manager.remove_images_due(node).await;
                         manager.networks.untidy(node);
                         manager.counted(node).await;
                     });

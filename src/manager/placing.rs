@@ -283,6 +283,13 @@ impl Manager {
         pins.extend(self.volume_pins(wanted, cluster)?);
         let strangers = wanted.networks.iter();
         for network in strangers.filter(|network| !joins.contains(network)) {
+            if let Some((host, name)) = self.network_of_node(network) {
+                pins.push(Pin {
+                    nodes: BTreeSet::from([host.tag.id]),
+                    why: format!("network {name}, which is on {}", host.tag.name),
+                });
+                continue;
+            }
             let holders = self.holders(|host| host.has_network(network));
             // Several nodes have built-in networks and ones of the same name: any of them will do.
             if !holders.is_empty() && holders.len() < self.fleet.hosts().len() {

@@ -17,12 +17,12 @@ use http_body_util::BodyExt as _;
 use serde::{Deserialize, Serialize};
 
 use super::exchange::Exchange;
-use super::forward::{forward, with_query};
+use super::forward::{forward_progress, with_query};
 use super::listen::OpenGuard;
 use super::reply::{Outcome, ok_json};
 use super::short_lists::{PRUNE_PATIENCE, prune as prune_call, read};
 use super::{Proxy, fan_out, splice};
-use crate::engine::{EngineCall, Host, Images, ListKind};
+use crate::engine::{EngineCall, Host, Images, ListKind, Verdict};
 use crate::manager::{Manager, moved};
 use crate::model::{Caller, NodeId};
 use crate::tasks::spawn_stream;
@@ -177,7 +177,7 @@ async fn build(proxy: &Proxy, exchange: Exchange) -> Outcome {
     let host = Arc::clone(&kept.host);
     let (builders, manager) = (kept.builders.clone(), Arc::clone(&kept.manager));
     let caller = kept.caller.clone();
-    let reply = forward(&host, &target, exchange).await?;
+    let reply = forward_progress(&host, &target, exchange).await?;
     let learnt = async move { builders.learn_from(&host, &manager, &caller).await };
     Ok(reply.map(|body| super::images::told_after(body, learnt, kept).boxed_unsync()))
 }
@@ -221,7 +221,7 @@ async fn prune(proxy: &Proxy, exchange: Exchange) -> Outcome {
         host.reread(ListKind::Images).await;
     }
     let mut reply = ok_json(&total)?;
-    missing.mark(&mut reply);
+    missing.report(&proxy.fleet.ring, "build prune", &mut reply);
     Ok(reply)
 }
 
@@ -275,7 +275,7 @@ fn keep(proxy: &Proxy, exchange: &Exchange) -> Result<BuildConnection, ApiError>
     })
 }
 
-/// Rendezvous hash: the node with the highest score for this client.
+/// Rendezvous hash: the node with the highest score for this client, of those that answer.
 pub(super) fn choose(hosts: &[Arc<Host>], client: &str) -> Option<Arc<Host>> {
     let score = |host: &Arc<Host>| {
         let mut hasher = DefaultHasher::new();
@@ -285,6 +285,6 @@ pub(super) fn choose(hosts: &[Arc<Host>], client: &str) -> Option<Arc<Host>> {
     hosts
         .iter()
         .filter(|host| host.is_up())
-        .max_by_key(|host| score(host))
+        .max_by_key(|host| (host.health().verdict == Verdict::Ready, score(host)))
         .cloned()
 }

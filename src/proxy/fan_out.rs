@@ -4,11 +4,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use api_compat::error::ApiError;
+use api_compat::event::Event;
 use futures_util::future::join_all;
 use http::{HeaderValue, StatusCode};
 
 use super::reply::{PARTIAL, Reply, from_engine};
-use crate::engine::{EngineCall, EngineReply, Error, Host};
+use crate::clock;
+use crate::engine::{EngineCall, EngineReply, Error, Host, HostTag, Ring};
 
 /// One node's answer.
 pub(crate) struct Part {
@@ -110,12 +112,19 @@ fn worst(failed: Vec<(Arc<Host>, ApiError)>, none_ok: bool, asked: usize) -> Api
 
 /// The nodes whose part is missing from an answer.
 #[derive(Debug, Default)]
-pub(crate) struct Missing(Vec<(String, String)>);
+pub(crate) struct Missing(Vec<(Arc<HostTag>, String)>);
 
 impl Missing {
     /// Notes that `host` is missing.
     pub(crate) fn note(&mut self, host: &Host, error: &Error) {
-        self.0.push((host.tag.name.to_string(), error.to_string()));
+        self.0.push((Arc::clone(&host.tag), error.to_string()));
+    }
+
+    /// Notes that a node is missing which was not asked, or did not answer.
+    pub(crate) fn note_lost(&mut self, host: &Host) {
+        let reason = host.ready().err().map(|error| error.to_string());
+        let tag = Arc::clone(&host.tag);
+        self.0.push((tag, reason.unwrap_or_default()));
     }
 
     /// Names the missing nodes in a header of `reply`.
@@ -126,10 +135,43 @@ impl Missing {
         let nodes: Vec<_> = self
             .0
             .iter()
-            .map(|(node, _)| format!("{node}=unreachable"))
+            .map(|(node, _)| format!("{}=unreachable", node.name))
             .collect();
         if let Ok(value) = HeaderValue::from_str(&nodes.join(", ")) {
             reply.headers_mut().insert(PARTIAL, value);
+        }
+    }
+
+    /// Names the nodes that a change passed by: in a header of `reply`, and in an event `partial` of each.
+    pub(crate) fn report(&self, ring: &Ring, operation: &str, reply: &mut Reply) {
+        self.mark(reply);
+        let now = clock::now();
+        for (node, reason) in &self.0 {
+            tracing::warn!(node = %node.name, operation, reason, "a change has passed a node by");
+            let at_nanos = i64::try_from(now.as_nanosecond()).unwrap_or(i64::MAX);
+            let event = serde_json::json!({
+                "Type": "node",
+                "Action": "partial",
+                "Actor": {"ID": node.id.to_string(), "Attributes": {
+                    "name": node.name.to_string(), "operation": operation, "reason": reason,
+                }},
+                "scope": "swarm",
+                "time": now.as_second(),
+                "timeNano": at_nanos,
+            });
+            let line = event.to_string();
+            let rendered = Event::parse(line.as_bytes())
+                .and_then(|event| event.render(&node.origin(), None))
+                .map(|mut line| {
+                    if !line.ends_with(b"\n") {
+                        line.push(b'\n');
+                    }
+                    line
+                });
+            // It was written here, so it is JSON.
+            if let Ok(line) = rendered {
+                ring.push(at_nanos, node, line.into());
+            }
         }
     }
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use api_compat::error::ApiError;
 use bytes::Bytes;
 use http::Request;
 use http_body::{Body as HttpBody, Frame, SizeHint};
@@ -30,6 +31,19 @@ pub(crate) async fn forward_with_last_words(
     last_words: impl Into<Bytes>,
 ) -> Outcome {
     pass(host, target, exchange, Some(last_words.into())).await
+}
+
+/// [`forward`] of what is answered with lines of progress: if the node is lost the last one says so.
+pub(crate) async fn forward_progress(
+    host: &Arc<Host>,
+    target: &str,
+    exchange: Exchange,
+) -> Outcome {
+    let lost = ApiError::unavailable(format!(
+        "node {} was lost before this was done: try again",
+        host.tag.name
+    ));
+    forward_with_last_words(host, target, exchange, lost.stream_error_line()).await
 }
 
 /// A request with a longer body is worth a connection of its own.

@@ -60,6 +60,8 @@ pub struct Settings {
     pub advertise: Option<ApiVersion>,
     /// How many nodes a pull or a load brings an image to.
     pub pull_to: PullTo,
+    /// Whether, in a pool of several nodes, a container is refused that binds a path which its node lacks.
+    pub refuses_missing_paths: bool,
 }
 
 /// A request being handled. The type is spelt out because the compiler cannot see by itself that what borrows the proxy

@@ -640,7 +640,7 @@ async fn prune_all(proxy: &Proxy, exchange: Exchange) -> Outcome {
         }
     }
     let mut reply = ok_json(&total)?;
-    missing.mark(&mut reply);
+    missing.report(&proxy.fleet.ring, "network prune", &mut reply);
     Ok(reply)
 }
 

@@ -93,6 +93,7 @@ pub(crate) fn from_manager(error: manager::Error) -> ApiError {
             holders,
         } => network_in_use(&network, runs, &holders),
         manager::Error::NoImage { image } => no_such_image(&image),
+        manager::Error::NoSuchPath { .. } => ApiError::bad_parameter(error.to_string()),
         manager::Error::NotBrought { .. } => ApiError::unavailable(error.to_string()),
         manager::Error::Refused(Refusal::NameTaken {
             kind: NameKind::Network,

@@ -13,6 +13,8 @@ use api_compat::json_edit::{Edit, quote};
 use api_compat::json_view::View;
 use api_compat::route::Operation;
 use api_compat::version::ApiVersion;
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
 use http::header::CONTENT_LENGTH;
 use http::{HeaderValue, Request, StatusCode};
 
@@ -36,6 +38,10 @@ const ADVERTISED_FOR: Duration = Duration::from_secs(1);
 const ONE_ENGINE_PATIENCE: Duration = Duration::from_secs(2);
 /// A registry that can be reached answers by then.
 const REGISTRY_PATIENCE: Duration = Duration::from_secs(15);
+/// If a node has no answer of a registry by then, another one is asked too.
+const REGISTRY_IS_SLOW: Duration = Duration::from_secs(3);
+/// So many nodes are asked about a registry at most.
+const REGISTRY_NODES: usize = 3;
 /// Engines walk all their volumes to say what they occupy.
 const DISK_USAGE_PATIENCE: Duration = Duration::from_secs(30);
 
@@ -449,19 +455,77 @@ fn shown_containers(
         .collect()
 }
 
-/// Passes a question about a registry to one node. An engine without a way out would let its client wait for minutes.
-pub(super) async fn of_a_registry(proxy: &Proxy, exchange: Exchange) -> Outcome {
+/// Passes a question about a registry to a node. One without a way out fails, or lets its client wait for minutes; another
+/// may have one: it is asked too if the first one fails or takes its time. What a registry says is the answer, whatever
+/// it is.
+pub(super) async fn of_a_registry(proxy: &Proxy, mut exchange: Exchange) -> Outcome {
     if proxy.fleet.only().is_some() {
         return any_node(proxy, exchange).await;
     }
-    tokio::time::timeout(REGISTRY_PATIENCE, any_node(proxy, exchange))
-        .await
-        .unwrap_or_else(|_| {
-            Err(ApiError::unavailable(format!(
-                "the registry has not answered within {}s: check that the nodes can reach it",
-                REGISTRY_PATIENCE.as_secs()
-            )))
-        })
+    let body = exchange.read_body().await?;
+    let mut hosts = order_by_health(up(proxy));
+    hosts.truncate(REGISTRY_NODES);
+    let route = &exchange.route;
+    let target = with_query(route.operation.target(&[&route.name]), exchange.raw_query());
+    let questions: Vec<_> = hosts
+        .into_iter()
+        .map(|host| (host, again(&exchange, body.clone()), target.clone()))
+        .collect();
+    drop(exchange);
+    let questions = questions.into_iter();
+    let answer =
+        first_good(questions.map(|(host, question, target)| async move {
+            forward(&host, &target, question).await
+        }));
+    match tokio::time::timeout(REGISTRY_PATIENCE, answer).await {
+        Ok(Some(outcome)) => outcome,
+        Ok(None) => Err(nobody(proxy)),
+        Err(_) => Err(ApiError::unavailable(format!(
+            "the registry has not answered within {}s: check that the nodes can reach it",
+            REGISTRY_PATIENCE.as_secs()
+        ))),
+    }
+}
+
+/// The first answer that is no failure of the node, else the first failure; none if nobody is asked.
+async fn first_good<F: Future<Output = Outcome>>(
+    mut questions: impl ExactSizeIterator<Item = F>,
+) -> Option<Outcome> {
+    let mut asked = FuturesUnordered::new();
+    asked.extend(questions.next());
+    let mut failed = None;
+    loop {
+        let answer = tokio::select! {
+            biased;
+            answer = asked.next() => answer,
+            () = tokio::time::sleep(REGISTRY_IS_SLOW), if questions.len() > 0 => {
+                asked.extend(questions.next());
+                continue;
+            }
+        };
+        match answer {
+            Some(Ok(reply)) if !reply.status().is_server_error() => return Some(Ok(reply)),
+            Some(failure) => {
+                failed.get_or_insert(failure);
+                asked.extend(questions.next());
+            }
+            None => return failed,
+        }
+    }
+}
+
+/// The same request, to be sent once more.
+fn again(exchange: &Exchange, body: bytes::Bytes) -> Exchange {
+    let mut request = Request::new(full(body));
+    *request.method_mut() = exchange.request.method().clone();
+    *request.headers_mut() = exchange.request.headers().clone();
+    Exchange {
+        request,
+        route: exchange.route.clone(),
+        version: exchange.version,
+        peer: exchange.peer.clone(),
+        max_body: exchange.max_body,
+    }
 }
 
 /// Passes the request to one node that is up, and to the next if that one cannot be reached: for what any engine can
@@ -472,16 +536,7 @@ pub(super) async fn any_node(proxy: &Proxy, mut exchange: Exchange) -> Outcome {
     let body = exchange.read_body().await?;
     let mut last = None;
     for host in order_by_health(up(proxy)) {
-        let mut request = Request::new(full(body.clone()));
-        *request.method_mut() = exchange.request.method().clone();
-        *request.headers_mut() = exchange.request.headers().clone();
-        let again = Exchange {
-            request,
-            route: exchange.route.clone(),
-            version: exchange.version,
-            peer: exchange.peer.clone(),
-            max_body: exchange.max_body,
-        };
+        let again = again(&exchange, body.clone());
         match forward(&host, &target, again).await {
             Ok(reply) => return Ok(reply),
             Err(error) => last = Some(error),

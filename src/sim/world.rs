@@ -293,6 +293,7 @@ impl World {
             cluster_name: "simulated".to_owned(),
             advertise: None,
             pull_to: PullTo::default(),
+            refuses_missing_paths: true,
         };
         // No real sockets here.
         let (cluster, hosts) = (Arc::clone(&manager), Arc::clone(&fleet));

@@ -104,6 +104,12 @@ impl Cluster {
             Command::PointTag { tag, image } => Ok(self.point_tag(realm, tag, image)),
             Command::NoteTwin { tag, image, twin } => Ok(self.note_twin(realm, tag, &image, twin)),
             Command::DropTag { tag } => Ok(self.drop_tag(realm, tag)),
+            Command::DeferImageRemoval {
+                image,
+                nodes,
+                removal,
+            } => self.defer_image_removal(image, &nodes, removal),
+            Command::SettleImage { image, node } => Ok(self.settle_image(image, node)),
             Command::AddVolume { spec, on, made } => self.add_volume(realm, spec, on, made),
             Command::RemoveVolume { name, on, due } => self.remove_volume(realm, name, on, due),
             Command::SettleVolume { name, node } => self.settle_volume(name, node),

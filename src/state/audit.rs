@@ -112,6 +112,11 @@ pub fn audit(cluster: &Cluster) -> Vec<Broken> {
     for volume in cluster.volumes() {
         audit_volume(cluster, volume, &mut say);
     }
+    for (node, image) in cluster.images_due.keys() {
+        if cluster.node(*node).is_none() {
+            say(format!("image {image} is due on a node that is gone"));
+        }
+    }
     for (node, name) in &cluster.volumes_due {
         if cluster.node(*node).is_none() {
             say(format!("volume {name} is due on a node that is gone"));

@@ -211,6 +211,22 @@ pub enum Command {
         /// The tag.
         tag: String,
     },
+    /// An image, or a name of it, was removed while these nodes could not be reached: it goes there when they are back.
+    DeferImageRemoval {
+        /// What it was called: a tag, or an id.
+        image: String,
+        /// The nodes.
+        nodes: Vec<NodeId>,
+        /// How it is to be removed.
+        removal: ImageRemoval,
+    },
+    /// What waited for a node to come back is done: the image is gone there, or stays.
+    SettleImage {
+        /// What it was called.
+        image: String,
+        /// The node.
+        node: NodeId,
+    },
     /// Makes a record of a volume, or leaves the one that there is as it is.
     AddVolume {
         /// What engines are to make.
@@ -274,6 +290,15 @@ pub struct NewVolume {
     pub spec: VolumeSpec,
     /// Whether the node has it already.
     pub made: bool,
+}
+
+/// How an image is to be removed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ImageRemoval {
+    /// Also if containers that do not run were made from it.
+    pub force: bool,
+    /// Its untagged parents stay.
+    pub noprune: bool,
 }
 
 /// Which name a container has after a rename.

@@ -1,7 +1,8 @@
 //! What a tag means: one image for the whole pool, whatever single engines have under it.
 //!
 //! Only tags that the cluster has handled are kept: a pull, load, build, commit, import or `tag` moves one, a removal
-//! forgets it. All others follow from what is seen.
+//! forgets it. All others follow from what is seen. What is removed while nodes are down is to go there when they are
+//! back, unless its name is given anew before.
 //!
 //! **Invariant**: what a tag means changes only when it is moved, not when nodes come, go or drift; and from the same
 //! arguments every manager finds the same.
@@ -10,13 +11,20 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use crate::model::{Realm, Tag};
+use crate::model::{NodeId, Realm, Tag};
 
 use super::Cluster;
-use super::refusal::Change;
+use super::command::ImageRemoval;
+use super::refusal::{Change, Refusal};
 
 impl Cluster {
     pub(super) fn point_tag(&mut self, realm: Realm, name: String, image: String) -> Change {
+        // What is asked for anew is not what was removed.
+        if !self.images_due.is_empty() {
+            for node in self.nodes.keys() {
+                self.images_due.remove(&(*node, name.clone()));
+            }
+        }
         let key = (realm, name.clone());
         let means = |tag: &Arc<Tag>| tag.ids().any(|id| id == image);
         // Pointed at its own twin it means what it meant, and is shown as it was.
@@ -54,6 +62,37 @@ impl Cluster {
     pub(super) fn drop_tag(&mut self, realm: Realm, name: String) -> Change {
         self.tags.remove(&(realm, name.clone()));
         Change::TagDropped(name)
+    }
+
+    pub(super) fn defer_image_removal(
+        &mut self,
+        image: String,
+        nodes: &[NodeId],
+        removal: ImageRemoval,
+    ) -> Result<Change, Refusal> {
+        for node in nodes {
+            self.expect_node(*node)?;
+        }
+        for node in nodes {
+            self.images_due.insert((*node, image.clone()), removal);
+        }
+        Ok(Change::ImageRemoval(image))
+    }
+
+    pub(super) fn settle_image(&mut self, image: String, node: NodeId) -> Change {
+        self.images_due.remove(&(node, image.clone()));
+        Change::ImageRemoval(image)
+    }
+
+    /// A node leaves the cluster with the images that it has.
+    pub(super) fn forget_images_of(&mut self, node: NodeId) {
+        let due: Vec<_> = self
+            .images_due_on(node)
+            .map(|(image, _)| image.to_owned())
+            .collect();
+        for image in due {
+            self.images_due.remove(&(node, image));
+        }
     }
 }
 

@@ -38,7 +38,7 @@ use crate::model::{
 };
 
 pub use audit::{Broken, audit};
-pub use command::{Command, Keep, NewVolume, Promise, RandomPorts, Settings};
+pub use command::{Command, ImageRemoval, Keep, NewVolume, Promise, RandomPorts, Settings};
 pub use envelope::{BadEnvelope, Envelope, FEATURE_LEVEL, FORMAT};
 pub use images::{Sighting, meant};
 pub use index::Totals;
@@ -64,6 +64,8 @@ pub struct Cluster {
     networks: OrdMap<NetworkId, Arc<Network>>,
     /// What tags mean that the cluster has handled.
     tags: OrdMap<(Realm, String), Arc<Tag>>,
+    /// Images, or names of them, that were removed while a node was down: they go when it is back.
+    images_due: OrdMap<(NodeId, String), ImageRemoval>,
     volumes: OrdMap<Name, Arc<Volume>>,
     /// Volumes that were removed while their node was down: they go when it is back.
     volumes_due: OrdSet<(NodeId, String)>,
@@ -237,6 +239,14 @@ impl Cluster {
         self.index
             .volumes_on(node)
             .filter_map(|name| self.volumes.get(name))
+    }
+
+    /// The images that are to be removed from a node when it is back, by what they were called.
+    pub fn images_due_on(&self, node: NodeId) -> impl Iterator<Item = (&str, ImageRemoval)> {
+        self.images_due
+            .range((node, String::new())..)
+            .take_while(move |((on, _), _)| *on == node)
+            .map(|((_, image), removal)| (image.as_str(), *removal))
     }
 
     /// The volumes that are to be removed from a node when it is back.

@@ -85,6 +85,7 @@ impl Cluster {
             self.take(request);
         }
         self.unbind_networks_of(id);
+        self.forget_images_of(id);
         self.forget_volumes_of(id);
         self.tombstones.forget_node(id);
         self.index.remove_node(&node);

@@ -34,6 +34,8 @@ pub enum Change {
     Tag(String),
     /// The tag is forgotten.
     TagDropped(String),
+    /// What is to be removed of an image when nodes are back is as asked.
+    ImageRemoval(String),
     /// The volume is as asked, or as it was.
     Volume(String),
     /// The volume, or what there was of it, is gone.

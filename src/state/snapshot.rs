@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use super::envelope::FEATURE_LEVEL;
 use super::index::Index;
 use super::tombstones::Tombstones;
-use super::{Cluster, Founding, Retired, Tombstone};
+use super::{Cluster, Founding, ImageRemoval, Retired, Tombstone};
 use crate::model::{Network, Node, NodeId, Placement, Tag, Volume};
 
 /// The layout of snapshots that this binary writes.
@@ -29,6 +29,7 @@ struct Written<'a> {
     placements: Vec<&'a Placement>,
     networks: Vec<&'a Network>,
     tags: Vec<&'a Tag>,
+    images_due: Vec<(NodeId, &'a str, ImageRemoval)>,
     volumes: Vec<&'a Volume>,
     volumes_due: Vec<&'a (NodeId, String)>,
     retired: BTreeMap<&'a str, &'a Retired>,
@@ -44,6 +45,8 @@ struct Read {
     networks: Vec<Network>,
     #[serde(default)]
     tags: Vec<Tag>,
+    #[serde(default)]
+    images_due: Vec<(NodeId, String, ImageRemoval)>,
     #[serde(default)]
     volumes: Vec<Volume>,
     #[serde(default)]
@@ -70,6 +73,11 @@ impl Cluster {
             placements: self.placements.values().map(Arc::as_ref).collect(),
             networks: self.networks.values().map(Arc::as_ref).collect(),
             tags: self.tags.values().map(Arc::as_ref).collect(),
+            images_due: self
+                .images_due
+                .iter()
+                .map(|((node, image), removal)| (*node, image.as_str(), *removal))
+                .collect(),
             volumes: self.volumes.values().map(Arc::as_ref).collect(),
             volumes_due: self.volumes_due.iter().collect(),
             retired: self
@@ -121,6 +129,11 @@ impl Cluster {
                 .tags
                 .into_iter()
                 .map(|tag| ((tag.realm, tag.name.clone()), Arc::new(tag)))
+                .collect(),
+            images_due: read
+                .images_due
+                .into_iter()
+                .map(|(node, image, removal)| ((node, image), removal))
                 .collect(),
             volumes: OrdMap::new(),
             volumes_due: read.volumes_due.into_iter().collect(),

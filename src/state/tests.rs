@@ -1162,6 +1162,10 @@ fn any_command() -> impl Strategy<Value = Command> {
         1 => (id(), 0u64..9).prop_map(|(request, gib)| {
             Command::SetClaim { request, claim: Resources::new(0, gib * GIB) }
         }),
+        1 => (0u8..3, on()).prop_map(|(image, node)| defer_image(&format!("it:{image}"), &[node])),
+        1 => (0u8..3, on()).prop_map(|(image, node)| {
+            Command::SettleImage { image: format!("it:{image}"), node }
+        }),
         4 => (id(), 1u32..3).prop_map(|(request, run)| Command::Exited { request, run }),
         3 => (id(), any::<bool>()).prop_map(|(request, running)| {
             Command::Reclaim { request, running }
@@ -1236,6 +1240,53 @@ proptest! {
         prop_assert!(restored == world.cluster);
         prop_assert!(audit(&restored).is_empty());
     }
+}
+
+fn defer_image(image: &str, nodes: &[NodeId]) -> Command {
+    Command::DeferImageRemoval {
+        image: image.to_owned(),
+        nodes: nodes.to_vec(),
+        removal: ImageRemoval {
+            force: true,
+            noprune: false,
+        },
+    }
+}
+
+#[test]
+fn a_removed_image_goes_when_its_node_is_back_unless_it_is_wanted_again() {
+    let mut world = World::new();
+    let due = |world: &World, number| {
+        let due = world.cluster.images_due_on(node(number));
+        due.map(|(image, _)| image.to_owned()).collect::<Vec<_>>()
+    };
+    world.ok(defer_image("a:1", &[node(1), node(2)]));
+    world.ok(defer_image("b:1", &[node(1)]));
+    assert_eq!(due(&world, 1), ["a:1", "b:1"]);
+    world.ok(Command::SettleImage {
+        image: "a:1".to_owned(),
+        node: node(1),
+    });
+    assert_eq!(
+        (due(&world, 1), due(&world, 2)),
+        (vec!["b:1".to_owned()], vec!["a:1".to_owned()])
+    );
+    // Its name is given anew.
+    world.ok(Command::PointTag {
+        tag: "a:1".to_owned(),
+        image: "sha256:aa".to_owned(),
+    });
+    assert_eq!(due(&world, 2), [""; 0]);
+    world.ok(Command::RemoveNode {
+        node: node(1),
+        force: true,
+    });
+    assert_eq!(due(&world, 1), [""; 0]);
+    let nobodys = world.apply(defer_image("a:1", &[node(1)]));
+    assert!(
+        matches!(nobodys, Err(Refusal::NoSuchNode { .. })),
+        "{nobodys:?}"
+    );
 }
 
 #[test]

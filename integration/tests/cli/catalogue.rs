@@ -12,9 +12,12 @@ use integration::harness::{Case, case};
 use integration::images;
 use integration::lab::{Host, Lab};
 use integration::pool::Pool;
-use integration::registry::Registry;
+use integration::registry::{self, Registry};
 
 use crate::{SOON, contains};
+
+/// A small image is brought within so long, on a busy machine.
+const QUICKLY: std::time::Duration = std::time::Duration::from_secs(5);
 
 pub(crate) fn cases() -> Vec<Case> {
     vec![
@@ -35,6 +38,7 @@ pub(crate) fn cases() -> Vec<Case> {
             manager_killed,
         ),
         case("what_a_registry_has_is_pulled_by_digest", pulled_by_digest),
+        case("a_private_image_comes_from_a_node_at_once", private),
         case("a_pull_gives_all_nodes_the_same", pulled_the_same),
         case("an_image_of_few_nodes_runs_on_all", pulled_to_one),
         case(
@@ -325,6 +329,43 @@ fn pulled_by_digest(lab: &Lab) -> Result<()> {
     ensure!(lab.host(2).docker(&["images", "-q", &name])? == id);
     pool.ok("rm it that")?;
     pool.ok(&format!("rmi {name}")).map(drop)
+}
+
+fn private(lab: &Lab) -> Result<()> {
+    let registry = Registry::private(lab)?;
+    let pool = Pool::of(&lab.endpoints(), &["--pull-to=1"])?;
+    let name = format!("{}/some/it:1", registry.address());
+    large_on(&pool, lab, 0, "large:1")?;
+    pool.ok(&format!("tag large:1 {name}"))?;
+    pool.refuses(&format!("push {name}"), "no basic auth credentials")?;
+    pool.ok(&format!(
+        "login -u {} -p {} {}",
+        registry::USER,
+        registry::PASSWORD,
+        registry.address()
+    ))?;
+    pool.ok(&format!("push {name}"))?;
+    pool.ok(&format!("rmi {name} large:1"))?;
+    pool.ok(&format!("pull {name}"))?;
+    pool.ok(&format!("logout {}", registry.address()))?;
+    // The password was not kept: no node can pull it, and none waits for that.
+    for host in lab.hosts() {
+        let line = format!("create -e constraint:node=={} {name} true", host.name());
+        let created = pool.run(&line)?;
+        ensure!(created.took < QUICKLY, "{created:?}");
+        created.ok()?;
+        let id = host.docker(&["images", "-q", &name])?;
+        ensure!(!id.is_empty(), "{} has it not", host.name());
+    }
+    let log = pool.manager.log();
+    ensure!(
+        !log.contains(registry::PASSWORD),
+        "the password is in the log"
+    );
+    let created = pool.ok("ps -aq")?;
+    pool.ok(&format!("rm {}", created.replace('\n', " ")))?;
+    pool.ok(&format!("rmi {name}"))?;
+    pool.refuses(&format!("pull {name}"), "no basic auth credentials")
 }
 
 fn pulled_the_same(lab: &Lab) -> Result<()> {

@@ -7,12 +7,14 @@
 )]
 
 mod bad_input;
+mod binds;
 mod catalogue;
 mod compose;
 mod containers;
 mod entry;
 mod faults;
 mod finding;
+mod image_faults;
 mod images;
 mod midway;
 mod networks;
@@ -43,6 +45,7 @@ fn main() -> ExitCode {
         placing::cases(),
         nodes::cases(),
         images::cases(),
+        image_faults::cases(),
         catalogue::cases(),
         networks::cases(),
         compose::cases(),
@@ -53,6 +56,7 @@ fn main() -> ExitCode {
         midway::cases(),
         old_clients::cases(),
         bad_input::cases(),
+        binds::cases(),
         volumes::cases(),
     ];
     harness::main(Spec::hosts(3), cases.into_iter().flatten().collect())

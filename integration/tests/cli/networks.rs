@@ -15,6 +15,10 @@ use crate::{SOON, contains, now};
 
 pub(crate) fn cases() -> Vec<Case> {
     vec![
+        case(
+            "a_network_made_on_an_engine_is_joined_there",
+            behind_our_back,
+        ),
         case("a_network_is_nowhere_until_a_container_joins_it", nowhere),
         case("a_bad_network_is_refused_as_an_engine_refuses_it", bad),
         case("all_that_join_a_network_share_its_node_and_its_id", joined),
@@ -750,4 +754,31 @@ fn costs(lab: &Lab) -> Result<()> {
     pool.ok("rm -f first second")?;
     pool.ok("network rm front")?;
     nothing_is_left(lab)
+}
+
+fn behind_our_back(lab: &Lab) -> Result<()> {
+    let pool = Pool::over(lab)?;
+    for host in lab.hosts() {
+        host.docker(&["network", "create", "theirs"])?;
+    }
+    for (number, host) in lab.hosts().iter().enumerate() {
+        let reference = format!("{}/theirs", host.name());
+        let name = format!("it-{number}");
+        wait::until_true("the network to be seen", SOON, || {
+            Ok(pool.run(&format!("network inspect {reference}"))?.code == 0)
+        })?;
+        pool.ok(&format!(
+            "run -d --name={name} --network={reference} busybox sleep 600"
+        ))?;
+        let node = pool.node_of(&name)?;
+        ensure!(node == host.name(), "{name} is on {node}");
+        let joined = pool.ok(&format!(
+            "inspect -f '{{{{range $name, $_ := .NetworkSettings.Networks}}}}{{{{$name}}}}{{{{end}}}}' {name}"
+        ))?;
+        ensure!(joined == "theirs", "{name} joins {joined}");
+        pool.ok(&format!("network disconnect {reference} {name}"))?;
+        pool.ok(&format!("rm -f {name}"))?;
+        pool.ok(&format!("network rm {reference}"))?;
+    }
+    Ok(())
 }

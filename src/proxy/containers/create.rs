@@ -40,12 +40,14 @@ pub(super) async fn create(proxy: &Proxy, mut exchange: Exchange) -> Outcome {
     }
     query.remove("name");
     let sees_one_node = wanted.mounts_engine_socket() && proxy.fleet.hosts().len() > 1;
+    let paths_must_exist = proxy.settings.refuses_missing_paths && proxy.fleet.only().is_none();
     let body = body.finish();
     let order = CreateOrder {
         name: (!name.is_empty()).then_some(name),
         wanted: &wanted,
         constraints: &policies.constraints,
         body: &body,
+        paths_must_exist,
         query,
         version: exchange.version,
         caller: exchange.peer.caller.clone(),

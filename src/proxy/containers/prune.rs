@@ -35,6 +35,6 @@ pub(super) async fn prune(proxy: &Proxy, exchange: Exchange) -> Outcome {
         total.space_reclaimed += pruned.space_reclaimed;
     }
     let mut reply = ok_json(&total)?;
-    missing.mark(&mut reply);
+    missing.report(&proxy.fleet.ring, "container prune", &mut reply);
     Ok(reply)
 }

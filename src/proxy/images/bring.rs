@@ -23,7 +23,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::super::exchange::Exchange;
 use super::super::fan_out::{Part, Parts};
-use super::super::forward::{forward, with_query};
+use super::super::forward::{forward_progress, with_query};
 use super::super::reply::strip_hop_by_hop;
 use super::super::reply::{self, Outcome};
 use super::super::{Proxy, build, system};
@@ -174,7 +174,7 @@ async fn on_one(
     let guard = proxy.open.enter();
     let hosts = [Arc::clone(&host)];
     let learning = Learning::new(proxy, &hosts, &exchange, name.to_owned());
-    let reply = forward(&host, target, exchange).await?;
+    let reply = forward_progress(&host, target, exchange).await?;
     if !reply.status().is_success() {
         return Ok(reply);
     }

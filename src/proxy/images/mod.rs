@@ -25,7 +25,7 @@ pub(super) use reread::{reread_at_end, told_after};
 
 use super::exchange::Exchange;
 use super::fan_out::Parts;
-use super::forward::{forward, with_query};
+use super::forward::{forward, forward_progress, with_query};
 use super::reply::{self, Outcome, from_engine, from_manager};
 use super::{Proxy, build, fan_out, system};
 use crate::engine::{EngineCall, Host, ListKind, full};
@@ -210,7 +210,7 @@ async fn push(proxy: &Proxy, exchange: Exchange) -> Outcome {
     let target = with_query(Operation::ImagePush.target(&[&name]), exchange.raw_query());
     // A push gives the image a digest of the registry's.
     let guard = proxy.open.enter();
-    let reply = forward(&host, &target, exchange).await?;
+    let reply = forward_progress(&host, &target, exchange).await?;
     Ok(reply.map(|body| reread_at_end(body, host, guard).boxed_unsync()))
 }
 
@@ -238,7 +238,7 @@ async fn tag(proxy: &Proxy, exchange: Exchange) -> Outcome {
     let before = proxy.manager.tag_before(&name);
     let pointed = proxy.manager.point_tag_at(&name, &found, &caller).await;
     pointed.map_err(from_manager)?;
-    let outcome = tag_on_holders(&found, &reference, exchange).await;
+    let outcome = tag_on_holders(proxy, &found, &reference, exchange).await;
     // What no engine did must not stand.
     if !outcome
         .as_ref()
@@ -250,7 +250,12 @@ async fn tag(proxy: &Proxy, exchange: Exchange) -> Outcome {
     outcome
 }
 
-async fn tag_on_holders(found: &Image, reference: &str, exchange: Exchange) -> Outcome {
+async fn tag_on_holders(
+    proxy: &Proxy,
+    found: &Image,
+    reference: &str,
+    exchange: Exchange,
+) -> Outcome {
     let query = exchange.raw_query().to_owned();
     let target = |name: &str| with_query(Operation::ImageTag.target(&[name]), &query);
     if let [host] = found.holders.as_slice() {
@@ -277,7 +282,7 @@ async fn tag_on_holders(found: &Image, reference: &str, exchange: Exchange) -> O
     reread_all(&found.holders).await;
     let (_, missing) = outcome?;
     let mut reply = reply::status(StatusCode::CREATED);
-    missing.mark(&mut reply);
+    missing.report(&proxy.fleet.ring, "image tag", &mut reply);
     Ok(reply)
 }
 

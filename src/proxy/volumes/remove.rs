@@ -102,7 +102,7 @@ pub(super) async fn prune_all(proxy: &Proxy, exchange: Exchange) -> Outcome {
     names.extend(prune_records(proxy, &wanted, caller).await?);
     total.volumes_deleted = Some(names);
     let mut reply = ok_json(&total)?;
-    missing.mark(&mut reply);
+    missing.report(&proxy.fleet.ring, "volume prune", &mut reply);
     Ok(reply)
 }
 

@@ -1,0 +1,422 @@
+//! Images while nodes are down or die: what is removed goes everywhere or nowhere, and what is under way ends.
+
+use std::sync::{Arc, Mutex, mpsc};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, ensure};
+use integration::counter::{Counter, Moment, Watcher};
+use integration::harness::{Case, case};
+use integration::images;
+use integration::lab::{Host, Lab};
+use integration::pool::Pool;
+use integration::registry::Registry;
+use integration::wait;
+
+use crate::{SOON, contains, now};
+
+/// How long a loss may go unnoticed, and any answer meanwhile.
+const NOTICED: Duration = Duration::from_secs(6);
+/// How long an engine may take to be back in the pool once it answers.
+const BACK: Duration = Duration::from_secs(20);
+
+pub(crate) fn cases() -> Vec<Case> {
+    vec![
+        case("an_image_used_anywhere_is_removed_nowhere", in_use),
+        case(
+            "an_image_removed_while_a_node_is_down_goes_when_it_is_back",
+            removed_while_down,
+        ),
+        case("an_image_of_a_dead_node_alone_can_be_removed", of_dead_node),
+        case("an_image_used_anywhere_is_pruned_nowhere", pruned),
+        case("what_passes_a_lost_node_by_is_told", told),
+        case(
+            "a_registry_is_asked_through_a_node_that_reaches_it",
+            registry,
+        ),
+        case("a_node_killed_during_a_pull_is_named", killed_in_pull),
+        case("a_node_killed_during_a_load_is_named", killed_in_load),
+        case(
+            "a_node_killed_during_a_removal_does_it_later",
+            killed_in_removal,
+        ),
+        case("a_node_killed_during_a_prune_is_named", killed_in_prune),
+        case("a_node_killed_during_df_is_named", killed_in_df),
+        case("a_node_killed_during_a_save_ends_it", killed_in_save),
+        case("a_node_killed_during_a_build_ends_it", killed_in_build),
+    ]
+}
+
+/// Gives one node an image that no other has.
+fn only_on(pool: &Pool, host: &Host, name: &str) -> Result<()> {
+    images::make(host, name, 1 << 20)?;
+    let id = host.docker(&["images", "-q", name])?;
+    pool.comes_to_say(&format!("images -q {name}"), &id, SOON)
+}
+
+fn has(host: &Host, name: &str) -> Result<bool> {
+    Ok(!host.docker(&["images", "-q", name])?.is_empty())
+}
+
+fn until_down(pool: &Pool, host: &Host) -> Result<()> {
+    let marker = format!("WARNING: node {} is down", host.name());
+    wait::until_true("the loss to be noticed", NOTICED, || {
+        Ok(pool.run("info")?.stderr.contains(&marker) || pool.ok("info")?.contains(&marker))
+    })
+}
+
+fn in_use(lab: &Lab) -> Result<()> {
+    let pool = Pool::over(lab)?;
+    pool.ok("tag busybox some:1")?;
+    only_on(&pool, lab.host(0), "it:1")?;
+    let node = lab.host(1).name();
+    pool.ok(&format!(
+        "create --name=user -e constraint:node=={node} it:1 true"
+    ))?;
+    let id = pool.ok("images -q --no-trunc it:1")?;
+    let said = pool.refusal("rmi it:1")?;
+    contains(
+        &said,
+        "conflict: unable to remove repository reference \"it:1\" (must force) - container ",
+    )?;
+    contains(&said, &format!("on node {node}"))?;
+    contains(
+        &pool.refusal(&format!("rmi {id}"))?,
+        "(must be forced) - image is being used by stopped container",
+    )?;
+    for host in [lab.host(0), lab.host(1)] {
+        ensure!(has(host, "it:1")?, "{} lost it", host.name());
+    }
+    // One of two names may go whatever uses the image.
+    pool.says("rmi some:1", "Untagged: some:1")?;
+    pool.ok("rm user")?;
+    contains(&pool.ok("rmi it:1")?, "Untagged: it:1")?;
+    for host in lab.hosts() {
+        ensure!(!has(host, "it:1")?, "{} has it still", host.name());
+    }
+    Ok(())
+}
+
+fn removed_while_down(lab: &Lab) -> Result<()> {
+    let pool = Pool::over(lab)?;
+    let host = lab.host(1);
+    for name in ["some:1", "other:1", "again:1"] {
+        pool.ok(&format!("tag busybox {name}"))?;
+    }
+    host.cut()?;
+    until_down(&pool, host)?;
+    pool.says("rmi some:1", "Untagged: some:1")?;
+    pool.ok("rmi again:1")?;
+    pool.ok("tag busybox again:1")?;
+    let answer = pool.ask("DELETE", "/images/other:1", b"")?;
+    ensure!(
+        (answer.status, answer.header("x-cluster-partial")) == (200, Some("host2=unreachable")),
+        "{answer:?}"
+    );
+    pool.refuses("image inspect some:1", "No such image: some:1")?;
+    pool.refuses("rmi some:1", "No such image: some:1")?;
+    host.heal()?;
+    pool.wait_until_ready(3)?;
+    for name in ["some:1", "other:1"] {
+        wait::until_true("the removal", BACK, || Ok(!has(host, name)?))
+            .with_context(|| name.to_owned())?;
+        pool.says(&format!("images -q {name}"), "")?;
+    }
+    ensure!(has(host, "again:1")?, "what was wanted again is gone");
+    pool.ok("rmi again:1").map(drop)
+}
+
+fn of_dead_node(lab: &Lab) -> Result<()> {
+    let pool = Pool::over(lab)?;
+    let host = lab.host(1);
+    only_on(&pool, host, "it:1")?;
+    only_on(&pool, host, "used:1")?;
+    pool.ok(&format!(
+        "create --name=user -e constraint:node=={} used:1 true",
+        host.name()
+    ))?;
+    host.kill_engine()?;
+    until_down(&pool, host)?;
+    pool.says("rmi it:1", "Untagged: it:1")?;
+    pool.refuses("image inspect it:1", "No such image: it:1")?;
+    pool.refuses("rmi used:1", "is using its referenced image")?;
+    host.start_engine()?;
+    host.wait_until_it_answers()?;
+    pool.wait_until_ready(3)?;
+    wait::until_true("the removal", BACK, || Ok(!has(host, "it:1")?))?;
+    pool.ok("rm user")?;
+    pool.ok("rmi used:1").map(drop)
+}
+
+fn pruned(lab: &Lab) -> Result<()> {
+    let pool = Pool::over(lab)?;
+    only_on(&pool, lab.host(0), "it:1")?;
+    // Images of one size have the same layer.
+    images::make(lab.host(0), "unused:1", 2 << 20)?;
+    wait::until_true("the image to be seen", SOON, || {
+        Ok(!pool.ok("images -q unused:1")?.is_empty())
+    })?;
+    let node = lab.host(1).name();
+    for (name, image) in [("user", "it:1"), ("keeper", "busybox")] {
+        pool.ok(&format!(
+            "create --name={name} -e constraint:node=={node} {image} true"
+        ))?;
+    }
+    pool.says(
+        "image prune -af --filter label=nosuch",
+        "Total reclaimed space: 0B",
+    )?;
+    let said = pool.ok("image prune -af")?;
+    contains(&said, "untagged: unused:1")?;
+    ensure!(
+        !said.contains("it:1") && !said.contains("reclaimed space: 0B"),
+        "{said}"
+    );
+    for (host, name) in [(0, "it:1"), (1, "it:1"), (0, "busybox"), (2, "busybox")] {
+        let host = lab.host(host);
+        ensure!(has(host, name)?, "{} lost {name}", host.name());
+    }
+    ensure!(!has(lab.host(0), "unused:1")?);
+    pool.ok("rm user")?;
+    contains(&pool.ok("image prune -af")?, "untagged: it:1")?;
+    ensure!(!has(lab.host(0), "it:1")? && !has(lab.host(1), "it:1")?);
+    pool.ok("rm keeper").map(drop)
+}
+
+fn told(lab: &Lab) -> Result<()> {
+    let pool = Pool::over(lab)?;
+    let since = now();
+    lab.host(1).cut()?;
+    until_down(&pool, lab.host(1))?;
+    let mut begun = Instant::now();
+    for (method, path) in [
+        ("POST", "/containers/prune"),
+        ("POST", "/images/prune"),
+        ("POST", "/build/prune"),
+        ("POST", "/networks/prune"),
+        ("POST", "/volumes/prune"),
+        ("GET", "/system/df"),
+        ("GET", "/system/df?type=image"),
+        ("GET", "/images/json"),
+    ] {
+        let answer = pool.ask(method, path, b"")?;
+        ensure!(
+            (answer.status, answer.header("x-cluster-partial")) == (200, Some("host2=unreachable")),
+            "{path}: {answer:?}"
+        );
+        ensure!(
+            begun.elapsed() < NOTICED,
+            "{path} took {:?}",
+            begun.elapsed()
+        );
+        begun = Instant::now();
+    }
+    let told = pool.ok(&format!(
+        "events --since {since} --until {} --filter type=node --filter event=partial --format '{{{{.Actor.Attributes.name}}}} {{{{.Actor.Attributes.operation}}}}'",
+        now()
+    ))?;
+    let expected = [
+        "container prune",
+        "image prune",
+        "build prune",
+        "network prune",
+        "volume prune",
+    ];
+    let expected = expected
+        .map(|operation| format!("host2 {operation}"))
+        .join("\n");
+    ensure!(told == expected, "{told:?}");
+    contains(&pool.ok("system df")?, "Images")
+}
+
+fn registry(lab: &Lab) -> Result<()> {
+    let registry = Registry::start(lab)?;
+    let pool = Pool::over(lab)?;
+    let name = format!("{}/some/it:1", registry.address());
+    pool.ok(&format!("tag busybox {name}"))?;
+    pool.ok(&format!("push {name}"))?;
+    let path = format!("/distribution/{name}/json");
+    let (_, port) = registry.address().rsplit_once(':').context("no port")?;
+    for target in ["DROP", "REJECT"] {
+        let rule = |deed: &str| -> Result<()> {
+            let mut command = lab.host(0).command("iptables")?;
+            command.args([deed, "OUTPUT", "-p", "tcp", "--dport", port, "-j", target]);
+            ensure!(command.status()?.success(), "no rule");
+            Ok(())
+        };
+        rule("-I")?;
+        let begun = Instant::now();
+        let answer = pool.ask("GET", &path, b"")?;
+        rule("-D")?;
+        ensure!(answer.status == 200, "{answer:?}");
+        ensure!(
+            begun.elapsed() < Duration::from_secs(8),
+            "{:?}",
+            begun.elapsed()
+        );
+    }
+    // None of them reaches the public registry.
+    let begun = Instant::now();
+    let answer = pool.ask("GET", "/images/search?term=busybox", b"")?;
+    ensure!(answer.status >= 500, "{answer:?}");
+    ensure!(begun.elapsed() < SOON, "{:?}", begun.elapsed());
+    pool.ok(&format!("rmi {name}")).map(drop)
+}
+
+/// Does something while a node dies: the one that first got this request, of those that may. If it has answered at once
+/// its answer is lost. Returns what came of it, and which node it was.
+fn killed_during<T: Send>(
+    lab: &Lab,
+    may_die: &[usize],
+    request: &'static str,
+    work: impl FnOnce(&Pool) -> Result<T> + Send,
+) -> Result<(Pool, T, usize)> {
+    let (told, stopped) = mpsc::channel();
+    let (go_on, wait) = mpsc::channel::<()>();
+    let once = Arc::new(Mutex::new(Some((told, wait))));
+    let counters = lab
+        .hosts()
+        .iter()
+        .enumerate()
+        .map(|(index, host)| {
+            let (once, may_die) = (Arc::clone(&once), may_die.contains(&index));
+            let watcher: Watcher = Arc::new(move |moment, asked: &str| {
+                if may_die && moment == Moment::Answered && asked.starts_with(request) {
+                    let taken = once.lock().expect("no panic").take();
+                    if let Some((told, wait)) = taken {
+                        // A test that has ended no longer needs to know.
+                        let _ = told.send(index);
+                        let _ = wait.recv_timeout(SOON);
+                        return false;
+                    }
+                }
+                true
+            });
+            Counter::watched(&host.tcp(), watcher)
+        })
+        .collect::<Result<Vec<_>>>()?;
+    let engines: Vec<_> = counters.iter().map(Counter::endpoint).collect();
+    let pool = Pool::of(&engines, &[])?;
+    let (outcome, dead) = std::thread::scope(|scope| {
+        let working = scope.spawn(|| work(&pool));
+        let dead = stopped.recv_timeout(SOON);
+        let dead = dead.with_context(|| format!("nobody was asked {request}"))?;
+        lab.host(dead).kill_engine()?;
+        let _ = go_on.send(());
+        anyhow::Ok((working.join().expect("no panic")?, dead))
+    })?;
+    Ok((pool, outcome, dead))
+}
+
+fn is_back(lab: &Lab, pool: &Pool, dead: usize) -> Result<()> {
+    lab.host(dead).recover()?;
+    pool.wait_until_ready(3)
+}
+
+fn killed_in_pull(lab: &Lab) -> Result<()> {
+    let registry = Registry::start(lab)?;
+    let name = format!("{}/some/it:1", registry.address());
+    images::make(lab.host(0), &name, 20 << 20)?;
+    lab.host(0).docker(&["push", &name])?;
+    lab.host(0).docker(&["rmi", &name])?;
+    let line = format!("pull {name}");
+    let (pool, said, _) = killed_during(lab, &[1], "POST /images/create", |pool| pool.run(&line))?;
+    ensure!(said.took < SOON && said.code != 0, "{said:?}");
+    contains(&format!("{}{}", said.stdout, said.stderr), "host2")?;
+    ensure!(has(lab.host(0), &name)? && has(lab.host(2), &name)?);
+    pool.ok(&format!("create --name=it {name} true"))?;
+    is_back(lab, &pool, 1)?;
+    pool.ok("rm it")?;
+    pool.ok(&format!("rmi {name}")).map(drop)
+}
+
+fn killed_in_load(lab: &Lab) -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let file = folder.path().join("it.tar").display().to_string();
+    images::make(lab.host(0), "it:1", 20 << 20)?;
+    lab.host(0).docker(&["save", "-o", &file, "it:1"])?;
+    lab.host(0).docker(&["rmi", "it:1"])?;
+    let line = format!("load -i {file}");
+    let (pool, said, _) = killed_during(lab, &[1], "POST /images/load", |pool| pool.run(&line))?;
+    ensure!(said.took < SOON && said.code != 0, "{said:?}");
+    contains(&format!("{}{}", said.stdout, said.stderr), "host2")?;
+    ensure!(has(lab.host(0), "it:1")? && has(lab.host(2), "it:1")?);
+    is_back(lab, &pool, 1)?;
+    pool.ok("rmi it:1").map(drop)
+}
+
+fn killed_in_removal(lab: &Lab) -> Result<()> {
+    lab.each(|host| host.docker(&["tag", "busybox", "some:1"]).map(drop))?;
+    let (pool, said, _) = killed_during(lab, &[1], "DELETE /images/some", |pool| {
+        pool.run("rmi some:1")
+    })?;
+    ensure!(said.took < SOON, "{said:?}");
+    ensure!(said.ok()? == "Untagged: some:1");
+    pool.comes_to_say("images -q some:1", "", NOTICED)?;
+    is_back(lab, &pool, 1)?;
+    wait::until_true("the removal", BACK, || Ok(!has(lab.host(1), "some:1")?))?;
+    pool.says("images -q some:1", "")
+}
+
+/// Whether the answer came soon and names the node that died.
+fn is_partial(answer: &integration::wire::Answer, begun: Instant) -> Result<()> {
+    ensure!(
+        (answer.status, answer.header("x-cluster-partial")) == (200, Some("host2=unreachable")),
+        "{answer:?}"
+    );
+    ensure!(begun.elapsed() < SOON, "{:?}", begun.elapsed());
+    Ok(())
+}
+
+fn killed_in_prune(lab: &Lab) -> Result<()> {
+    let begun = Instant::now();
+    let (pool, answer, _) = killed_during(lab, &[1], "POST /images/prune", |pool| {
+        pool.ask("POST", "/images/prune", b"")
+    })?;
+    is_partial(&answer, begun)?;
+    is_back(lab, &pool, 1)
+}
+
+fn killed_in_df(lab: &Lab) -> Result<()> {
+    let begun = Instant::now();
+    let (pool, answer, _) = killed_during(lab, &[1], "GET /system/df", |pool| {
+        pool.ask("GET", "/system/df", b"")
+    })?;
+    is_partial(&answer, begun)?;
+    is_back(lab, &pool, 1)
+}
+
+fn killed_in_save(lab: &Lab) -> Result<()> {
+    images::make(lab.host(1), "it:1", 20 << 20)?;
+    let folder = tempfile::tempdir()?;
+    let line = format!("save -o {} it:1", folder.path().join("it.tar").display());
+    let (pool, said, _) = killed_during(lab, &[1], "GET /images/get", |pool| pool.run(&line))?;
+    ensure!(said.took < SOON && said.code != 0, "{said:?}");
+    contains(&said.stderr, "host2")?;
+    is_back(lab, &pool, 1)?;
+    pool.ok(&line)?;
+    pool.ok("rmi it:1").map(drop)
+}
+
+fn killed_in_build(lab: &Lab) -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    std::fs::write(
+        folder.path().join("Dockerfile"),
+        "FROM busybox\nRUN sleep 1\n",
+    )?;
+    let build = |pool: &Pool| {
+        let mut command = pool.docker().command()?;
+        command
+            .env("DOCKER_BUILDKIT", "0")
+            .args(["build", "-t", "it:1"])
+            .arg(folder.path());
+        pool.docker().finish(&mut command, b"")
+    };
+    let (pool, said, dead) = killed_during(lab, &[0, 1, 2], "POST /build", build)?;
+    ensure!(said.took < SOON && said.code != 0, "{said:?}");
+    contains(&said.stderr, lab.host(dead).name())?;
+    // Another node builds for this client now.
+    build(&pool)?.ok()?;
+    pool.ok("run --rm it:1 true")?;
+    is_back(lab, &pool, dead)?;
+    pool.ok("rmi it:1").map(drop)
+}
