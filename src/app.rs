@@ -6,6 +6,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use rustix::process::{Resource, getrlimit, setrlimit};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -44,6 +45,7 @@ pub enum Error {
 
 /// Runs a manager until it is told to stop.
 pub async fn run(config: Config) -> Result<(), Error> {
+    allow_descriptors();
     let data = open(config.data.clone()).await?;
     let mut listeners = Vec::new();
     for listen in &config.listen {
@@ -110,6 +112,15 @@ pub async fn run(config: Config) -> Result<(), Error> {
     }
     manager.shut_down().await;
     outcome
+}
+
+/// Every connection is a descriptor, and the usual limit (1,024) is for programs that may use `select`.
+fn allow_descriptors() {
+    let mut limits = getrlimit(Resource::Nofile);
+    limits.current = limits.maximum;
+    if let Err(error) = setrlimit(Resource::Nofile, limits) {
+        tracing::warn!(%error, "the limit of open files cannot be raised");
+    }
 }
 
 /// Reading a long log takes its time, which the runtime's threads do not have.

@@ -376,6 +376,33 @@ impl<'a> Body<'a> {
         }
     }
 
+    /// Binds ports of the container that are bound to nothing, such as `80/tcp`, to these numbers of the host.
+    pub fn bind_ports(&mut self, ports: &[(&str, u16)]) {
+        let Some(host) = self.edit.root().get_folded("HostConfig") else {
+            return;
+        };
+        let bindings = host
+            .member_folded("PortBindings")
+            .map(|member| member.value);
+        let binding = |number: u16| format!("[{{\"HostPort\":\"{number}\"}}]");
+        if let Some(bindings) = bindings.filter(View::is_object) {
+            for (key, number) in ports {
+                self.edit.add(bindings, key, &binding(*number));
+            }
+            return;
+        }
+        let pairs: Vec<_> = ports
+            .iter()
+            .map(|(key, number)| format!("{}:{}", quote(key), binding(*number)))
+            .collect();
+        let all = format!("{{{}}}", pairs.join(","));
+        match bindings {
+            Some(null) => self.edit.replace(null, all),
+            None if pairs.is_empty() => {}
+            None => self.edit.add(host, "PortBindings", &all),
+        }
+    }
+
     /// The body's edit, for further changes.
     pub fn edit(&mut self) -> &mut Edit<'a> {
         &mut self.edit
@@ -388,6 +415,20 @@ impl<'a> Body<'a> {
 }
 
 impl<'a> Create<'a> {
+    /// With `PublishAllPorts`: the ports that the body exposes and binds to nothing, with key, number and protocol. What
+    /// the image exposes is not known here.
+    pub fn published_besides(&self) -> impl Iterator<Item = (&str, u16, &str)> {
+        let is_bound = |key: &str| self.host_ports.iter().any(|port| port.key == *key);
+        let exposed = self.exposed.iter().filter(|_| self.publish_all);
+        exposed.filter_map(move |key| {
+            let (number, protocol) = split_port(key);
+            let number = go_text::parse_port(number)
+                .ok()
+                .filter(|number| *number > 0)?;
+            (!is_bound(key)).then_some((&**key, number, protocol))
+        })
+    }
+
     /// Whether a path of the host is the socket of its engine: the container will see one node only.
     pub fn mounts_engine_socket(&self) -> bool {
         let sockets = ["/var/run/docker.sock", "/run/docker.sock"];
@@ -925,6 +966,48 @@ mod tests {
             r#"{"Labels":{},"HostConfig":{"PortBindings":{"80/tcp":[{},{"HostIp":"","HostPort":""}]}}}"#,
             r#"{"Labels":{"i":"1","c":"2"},"HostConfig":{"PortBindings":{"80/tcp":[{},{"HostIp":"","HostPort":"20000"}]}}}"#,
         );
+    }
+
+    #[test]
+    fn exposed_ports_are_bound() {
+        let bound = |body: &str| {
+            let mut body = Body::parse(body.as_bytes()).expect("a body");
+            let wanted = body.read().expect("readable");
+            let keys: Vec<_> = wanted
+                .published_besides()
+                .map(|port| port.0.to_owned())
+                .collect();
+            let ports: Vec<_> = keys.iter().map(|key| (&**key, 20_000)).collect();
+            body.bind_ports(&ports);
+            String::from_utf8(body.finish()).expect("text")
+        };
+        let none = r#"{"Image":"a","ExposedPorts":{"80/tcp":{}},"HostConfig":{}}"#;
+        assert_eq!(bound(none), none);
+        for (bindings, all) in [
+            (
+                "",
+                r#","PortBindings":{"80/tcp":[{"HostPort":"20000"}],"53/udp":[{"HostPort":"20000"}]}"#,
+            ),
+            (
+                r#","PortBindings":{}"#,
+                r#","PortBindings":{"80/tcp":[{"HostPort":"20000"}],"53/udp":[{"HostPort":"20000"}]}"#,
+            ),
+            (
+                r#","PortBindings":null"#,
+                r#","PortBindings":{"80/tcp":[{"HostPort":"20000"}],"53/udp":[{"HostPort":"20000"}]}"#,
+            ),
+            (
+                r#","PortBindings":{"80/tcp":[{"HostPort":"1"}]}"#,
+                r#","PortBindings":{"80/tcp":[{"HostPort":"1"}],"53/udp":[{"HostPort":"20000"}]}"#,
+            ),
+        ] {
+            let body = |bindings: &str| {
+                format!(
+                    r#"{{"Image":"a","ExposedPorts":{{"80/tcp":{{}},"53/udp":{{}},"x":{{}}}},"HostConfig":{{"PublishAllPorts":true{bindings}}}}}"#
+                )
+            };
+            assert_eq!(bound(&body(bindings)), body(all));
+        }
     }
 
     proptest! {

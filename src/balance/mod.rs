@@ -25,6 +25,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use raft_store::watch;
+use rustix::process::Resource;
 use tokio::net::{TcpListener, TcpSocket, UdpSocket};
 use tokio::sync::Semaphore;
 
@@ -36,8 +37,10 @@ use crate::model::{ContainerId, NodeId, PortClaim, Protocol};
 use crate::state::Cluster;
 use crate::tasks::{Stopping, Tasks};
 
-/// So many connections may be open through the entry point.
-const CONNECTIONS: usize = 32_768;
+/// So many connections may be open through the entry point, two sockets each, if this process may have so many.
+const CONNECTIONS: u64 = 32_768;
+/// So many descriptors are left to everything else: clients of the API, engines, the log.
+const OTHERS: u64 = 2048;
 /// How often a port that could not be listened on is tried again.
 const RETRY: Duration = Duration::from_secs(1);
 /// So many connections may wait to be accepted on one port.
@@ -99,7 +102,7 @@ impl EntryPoint {
             doors: tokio::sync::Mutex::default(),
             blocked: Mutex::default(),
             here: Mutex::default(),
-            room: Arc::new(Semaphore::new(CONNECTIONS)),
+            room: Arc::new(Semaphore::new(connections())),
         })
     }
 
@@ -304,6 +307,13 @@ impl EntryPoint {
         lock(&self.here).insert(host.id, is_here);
         is_here
     }
+}
+
+/// How many connections there is room for.
+fn connections() -> usize {
+    let most = rustix::process::getrlimit(Resource::Nofile).current;
+    let room = most.map_or(CONNECTIONS, |most| most.saturating_sub(OTHERS) / 2);
+    usize::try_from(room.clamp(64, CONNECTIONS)).unwrap_or(64)
 }
 
 /// Whether the manager beside the engines of `here` may listen on a port: not if anything there publishes it, running or

@@ -229,9 +229,14 @@ impl Manager {
         if let Some(image) = image {
             body.set_image(image);
         }
+        let mut besides = Vec::new();
         for port in &choice.numbers {
-            body.set_host_port(&port.key, port.index, port.number);
+            match port.index {
+                Some(index) => body.set_host_port(&port.key, index, port.number),
+                None => besides.push((&*port.key, port.number)),
+            }
         }
+        body.bind_ports(&besides);
         body.set_networks(|reference| {
             let ours = networks.get(reference).cloned();
             ours.or_else(|| self.joined_of_node(host, reference))

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use api_compat::create::{Create, HostPort, Wanted};
+use api_compat::create::{Create, HostPort, NetworkMode, Wanted};
 use api_compat::image_ref::ImageRef;
 use api_compat::labels;
 
@@ -37,8 +37,8 @@ pub(super) struct Choice {
 pub(super) struct Number {
     /// The key in `PortBindings`.
     pub(super) key: String,
-    /// Which of its bindings.
-    pub(super) index: usize,
+    /// Which of its bindings; none if the port has no binding of its own yet.
+    pub(super) index: Option<usize>,
     /// The number.
     pub(super) number: u16,
 }
@@ -117,18 +117,11 @@ impl Manager {
         ports: &mut Vec<PortClaim>,
     ) -> Result<Vec<Number>, Error> {
         let mut numbers = Vec::new();
-        for wish in &wanted.host_ports {
-            let range = match wish.wanted {
-                Wanted::Number(_) => continue,
-                Wanted::Random => self.settings.random_ports,
-                Wanted::Range(first, last) => RandomPorts { first, last },
-            };
-            // Nobody but engines listens for SCTP.
-            let Some(protocol @ (Protocol::Tcp | Protocol::Udp)) = Protocol::read(&wish.protocol)
-            else {
-                continue;
-            };
-            let address = address(wish);
+        for wish in open_wishes(wanted) {
+            let OpenWish {
+                protocol, address, ..
+            } = wish;
+            let range = wish.range.unwrap_or(self.settings.random_ports);
             match self.free_number_on(node, protocol, address, range, ports) {
                 Some(number) => {
                     ports.push(PortClaim {
@@ -142,14 +135,14 @@ impl Manager {
                         group: group(wanted),
                     });
                     numbers.push(Number {
-                        key: wish.key.to_string(),
+                        key: wish.key.to_owned(),
                         index: wish.index,
                         number,
                     });
                 }
                 // One of a range that is taken in the pool may be free on the node when the container starts: its engine
                 // decides then.
-                None if matches!(wish.wanted, Wanted::Range(..)) => {}
+                None if wish.range.is_some() => {}
                 None => {
                     return Err(Error::Impossible(format!(
                         "all {protocol} ports from {} to {} are taken in the pool: give the port a number, or the managers \
@@ -355,6 +348,58 @@ fn port_claims(wanted: &Create<'_>) -> Vec<PortClaim> {
             })
         })
         .collect()
+}
+
+/// A wish for a port of the host that leaves the number open.
+struct OpenWish<'a> {
+    key: &'a str,
+    index: Option<usize>,
+    private: u16,
+    protocol: Protocol,
+    address: Option<IpAddr>,
+    /// It must be one of these.
+    range: Option<RandomPorts>,
+}
+
+/// Nobody but engines listens for SCTP, and without a network of its own a container publishes nothing.
+fn open_wishes<'a>(wanted: &'a Create<'_>) -> Vec<OpenWish<'a>> {
+    if !matches!(
+        wanted.network_mode,
+        NetworkMode::Default | NetworkMode::Named(_)
+    ) {
+        return Vec::new();
+    }
+    let protocol = |text: &str| match Protocol::read(text) {
+        Some(Protocol::Sctp) | None => None,
+        known => known,
+    };
+    let bound = wanted.host_ports.iter().filter_map(|wish| {
+        let range = match wish.wanted {
+            Wanted::Number(_) => return None,
+            Wanted::Random => None,
+            Wanted::Range(first, last) => Some(RandomPorts { first, last }),
+        };
+        Some(OpenWish {
+            key: &wish.key,
+            index: Some(wish.index),
+            private: wish.private,
+            protocol: protocol(&wish.protocol)?,
+            address: address(wish),
+            range,
+        })
+    });
+    let besides = wanted.published_besides();
+    let besides = besides.filter_map(|(key, private, text)| {
+        Some(OpenWish {
+            key,
+            index: None,
+            private,
+            protocol: protocol(text)?,
+            address: None,
+            range: None,
+        })
+    });
+    bound.chain(besides).collect()
 }
 
 /// The address of the host that was asked for; none for all of them.

@@ -146,6 +146,15 @@ fn random(lab: &Lab) -> Result<()> {
         nodes.insert(pool.node_of(name)?);
     }
     ensure!(nodes.len() == 3, "{nodes:?}");
+    pool.ok(&format!(
+        "run -d --name=all --hostname=all -P --expose 80 {WHO}"
+    ))?;
+    let all = number(&pool, "all")?;
+    ensure!(
+        (21_000..22_000).contains(&all) && ports.insert(all),
+        "-P got {all}"
+    );
+    comes_to_answer(MANAGER, all, "all")?;
     let before = number(&pool, "web-0")?;
     pool.ok("restart -t 0 web-0")?;
     ensure!(number(&pool, "web-0")? == before, "it has another port");
