@@ -21,6 +21,7 @@ mod old_clients;
 mod placing;
 mod pool_of_one;
 mod pooled;
+mod scheduling;
 mod streams;
 mod volumes;
 
@@ -41,6 +42,7 @@ fn main() -> ExitCode {
         streams::cases(),
         finding::cases(),
         placing::cases(),
+        scheduling::cases(),
         nodes::cases(),
         images::cases(),
         catalogue::cases(),
