@@ -11,8 +11,13 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::model::Availability;
+use crate::scheduler::Strategy;
 
-/// Where the API is.
+/// Where decisions are asked for: `/flotilla/v1/decisions/{container}`.
+pub const DECISIONS: &str = "/flotilla/v1/decisions";
+/// Where it is asked what would be.
+pub const PLAN: &str = "/flotilla/v1/plan";
+/// Where nodes are.
 pub const NODES: &str = "/flotilla/v1/nodes";
 
 /// One node, or an engine that has not joined yet: that has an endpoint and a status only.
@@ -67,6 +72,9 @@ pub struct Description {
     pub platform: Platform,
     /// What it has.
     pub resources: Resources,
+    /// What of it may be promised, if the settings say that it is not just that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub allocatable: Option<Resources>,
     /// The engine itself.
     pub engine: Engine,
 }
@@ -164,6 +172,119 @@ pub struct UpdateNode {
     /// What its published ports are to be shown with.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub address: Option<String>,
+}
+
+/// Why a container is where it is, or nowhere: the answer to `GET /flotilla/v1/decisions/{container}`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct Decision {
+    /// The container's name then.
+    pub container: String,
+    /// When it was decided.
+    pub at: Timestamp,
+    /// The node that was chosen.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node: Option<String>,
+    /// Why none was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refusal: Option<String>,
+    /// How a node was chosen among those that fit.
+    pub strategy: Strategy,
+    /// What the container claims.
+    pub claim: Resources,
+    /// Its constraints.
+    pub constraints: Vec<String>,
+    /// Its affinities.
+    pub affinities: Vec<String>,
+    /// How many nodes there were.
+    pub nodes: usize,
+    /// How many of them fit.
+    pub fit: usize,
+    /// The best of those, best first; not all of many.
+    pub best: Vec<Standing>,
+    /// Why the others do not, a sentence for each reason.
+    pub unfit: Vec<String>,
+}
+
+/// How a node that fits stood.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct Standing {
+    /// The node.
+    pub node: String,
+    /// Whether its last probe went unanswered.
+    pub suspect: bool,
+    /// How many soft constraints and affinities it does not meet.
+    pub soft_unmet: usize,
+    /// What would be left of it after placing, in thousandths: of CPU or memory, whichever is scarcer there.
+    pub left_per_mille: u64,
+    /// What was left of it before.
+    pub free: Resources,
+    /// How many containers it had.
+    pub containers: u32,
+    /// Whether it had the image.
+    pub has_image: bool,
+}
+
+/// The body of `POST /flotilla/v1/plan`: what would be if. At least one of both is asked.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", deny_unknown_fields, default)]
+pub struct AskPlan {
+    /// The body of a `POST /containers/create`, which nobody makes; without `Image` every node counts as having it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub create: Option<serde_json::Value>,
+    /// So many of them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub count: Option<u32>,
+    /// A node that is then lost.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lose: Option<String>,
+}
+
+/// What would be.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct Plan {
+    /// The nodes of the containers that would be made, in that order.
+    pub placed: Vec<String>,
+    /// The decision about the last of them, which may be that it fits nowhere.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub decision: Option<Decision>,
+    /// What would become of the containers of the node that is lost.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub loss: Option<Loss>,
+}
+
+/// What would become of the containers of a node that is lost.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct Loss {
+    /// The node.
+    pub node: String,
+    /// Those that would find room elsewhere.
+    pub movable: Vec<Moved>,
+    /// Those that could no longer run.
+    pub stranded: Vec<Stranded>,
+}
+
+/// A container that would find room elsewhere.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct Moved {
+    /// Its name.
+    pub container: String,
+    /// The node that has room for it.
+    pub node: String,
+}
+
+/// A container that could no longer run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct Stranded {
+    /// Its name.
+    pub container: String,
+    /// Why not.
+    pub why: String,
 }
 
 #[cfg(test)]

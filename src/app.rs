@@ -59,6 +59,7 @@ pub async fn run(config: Config) -> Result<(), Error> {
         prefix_names: config.names == Names::Node,
         given_names: config.given_names(),
         random_ports: config.random_ports,
+        placing: config.placing,
     };
     let log = manager::Log {
         store: data.store,

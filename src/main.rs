@@ -15,6 +15,8 @@ fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Serve(flags) => flags.resolve().map_err(Into::into).and_then(serve),
         Command::Node(node) => node.run(&mut io::stdout().lock()).map_err(Into::into),
+        Command::Explain(explain) => explain.run(&mut io::stdout().lock()).map_err(Into::into),
+        Command::Plan(plan) => plan.run(&mut io::stdout().lock()).map_err(Into::into),
         Command::Version => writeln!(io::stdout(), "{}", version()).map_err(Into::into),
     };
     match done {

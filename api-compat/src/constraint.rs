@@ -52,7 +52,7 @@ pub enum Key {
 
 /// What a value is compared with.
 #[derive(Debug, Clone)]
-enum Pattern {
+pub(crate) enum Pattern {
     Text { text: String, any_case: bool },
     Regex(Regex),
     Network { address: IpAddr, prefix: u8 },
@@ -130,6 +130,28 @@ impl fmt::Display for Key {
 }
 
 fn read(text: &str) -> Result<Constraint, String> {
+    let parts = split(text)?;
+    let key = read_key(parts.key)?;
+    let pattern = read_pattern(&key, parts.value)?;
+    Ok(Constraint {
+        text: text.to_owned(),
+        key,
+        negated: parts.negated,
+        soft: parts.soft,
+        pattern,
+    })
+}
+
+/// The parts of `KEY==VALUE`, before anything is known of the key.
+pub(crate) struct Parts<'a> {
+    pub(crate) key: &'a str,
+    pub(crate) negated: bool,
+    pub(crate) soft: bool,
+    pub(crate) value: &'a str,
+}
+
+/// Takes an expression apart; fails with what would be right.
+pub(crate) fn split(text: &str) -> Result<Parts<'_>, String> {
     let operators = [text.find("=="), text.find("!=")];
     let at = operators.into_iter().flatten().min().ok_or_else(|| {
         let (key, value) = text.split_once('=').unwrap_or(("zone", "b"));
@@ -156,18 +178,16 @@ fn read(text: &str) -> Result<Constraint, String> {
     if value.contains(char::is_control) {
         return Err("the value holds a control character".to_owned());
     }
-    let key = read_key(key)?;
-    let pattern = read_pattern(&key, value)?;
-    Ok(Constraint {
-        text: text.to_owned(),
+    Ok(Parts {
         key,
         negated: operator == "!=",
         soft,
-        pattern,
+        value,
     })
 }
 
-fn read_key(text: &str) -> Result<Key, String> {
+/// Refuses what is no key at all.
+pub(crate) fn check_key(text: &str) -> Result<(), String> {
     let first = text.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_');
     let rest = |c: char| c.is_ascii_alphanumeric() || "-_./".contains(c);
     if !first || !text.chars().all(rest) {
@@ -176,6 +196,11 @@ fn read_key(text: &str) -> Result<Key, String> {
             crate::go_text::quote(text)
         ));
     }
+    Ok(())
+}
+
+fn read_key(text: &str) -> Result<Key, String> {
+    check_key(text)?;
     if text == "node" {
         return Ok(Key::Node);
     }
@@ -212,7 +237,11 @@ fn read_pattern(key: &Key, value: &str) -> Result<Pattern, String> {
     if *key == Key::Address {
         return read_network(value);
     }
-    let any_case = !matches!(key, Key::Node | Key::Bare(_));
+    pattern(value, !matches!(key, Key::Node | Key::Bare(_)))
+}
+
+/// A text, a glob or a regular expression.
+pub(crate) fn pattern(value: &str, any_case: bool) -> Result<Pattern, String> {
     let inside = value
         .strip_prefix('/')
         .and_then(|rest| rest.strip_suffix('/'));
@@ -264,7 +293,7 @@ fn read_network(value: &str) -> Result<Pattern, String> {
 }
 
 impl Pattern {
-    fn is_match(&self, value: &str) -> bool {
+    pub(crate) fn is_match(&self, value: &str) -> bool {
         match self {
             Self::Text { text, any_case } if *any_case => text.eq_ignore_ascii_case(value),
             Self::Text { text, .. } => text == value,

@@ -5,6 +5,7 @@
 //!
 //! **Invariant**: nothing here awaits, reads a clock, draws a random number, or panics on what a client sent.
 
+pub mod affinity;
 pub mod claim;
 pub mod constraint;
 pub mod container_item;
@@ -14,6 +15,7 @@ pub mod disk_usage;
 pub mod duration_text;
 pub mod error;
 pub mod event;
+pub mod features;
 pub mod filters;
 pub mod glob;
 mod go_text;

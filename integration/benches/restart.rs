@@ -169,6 +169,7 @@ fn node(number: u64) -> [Command; 3] {
     let engine = EngineFacts {
         engine_id: format!("engine{number}"),
         capacity: Resources::new(u64::MAX / 4, u64::MAX / 4),
+        allocatable: None,
         platform: Platform {
             os: "linux".to_owned(),
             arch: "amd64".to_owned(),

@@ -4,14 +4,18 @@
 //! running manager.
 
 mod client;
+mod explain;
 mod node;
 mod node_table;
+mod plan;
 mod serve;
 
 use clap::{Parser, Subcommand};
 
 pub use client::{Address, Error as ClientError};
+pub use explain::{Error as ExplainError, Explain};
 pub use node::{Error as NodeError, Node};
+pub use plan::Plan;
 pub use serve::Serve;
 
 /// A cluster of Docker hosts that answers as one Docker Engine
@@ -38,6 +42,13 @@ pub enum Command {
     Serve(Box<Serve>),
     /// List, add, remove and change the nodes of a running manager
     Node(Node),
+    /// Show why a container is where it is, or why it fits nowhere
+    Explain(Explain),
+    /// Show what would be: whether containers would fit, and what could no longer run without a node
+    ///
+    /// Nothing is made or promised. All that runs on a lost node counts, whether or not it would be restarted elsewhere by
+    /// itself.
+    Plan(Plan),
     /// Print the version
     Version,
 }

@@ -116,7 +116,7 @@ fn row(node: &Node, now: Timestamp) -> [String; 9] {
             String::new(),
         ];
     };
-    let has = description.resources;
+    let has = description.allocatable.unwrap_or(description.resources);
     let labels = node.spec.labels.iter();
     let labels: Vec<_> = labels
         .map(|(key, value)| format!("{key}={value}"))

@@ -20,8 +20,9 @@ use serde::Deserialize;
 
 use crate::balance::Scope;
 use crate::engine::{BadFile, Endpoint};
-use crate::model::NodeName;
-use crate::scheduler::PullTo;
+use crate::manager::{PlacingSettings, SurviveNodeLoss};
+use crate::model::{NodeName, Resources};
+use crate::scheduler::{NoStrategy, PullTo, Strategy};
 use crate::state::RandomPorts;
 
 pub use engines::Engine;
@@ -45,6 +46,8 @@ pub struct Config {
     pub random_ports: RandomPorts,
     /// What is done with a bind whose path its node lacks.
     pub missing_bind: MissingBind,
+    /// How containers are placed.
+    pub placing: PlacingSettings,
     /// The cluster's name.
     pub cluster_name: String,
     /// How it logs.
@@ -190,6 +193,52 @@ pub struct Settings {
     /// empty folder as it does for itself; a pool of one node always does [default: refuse]
     #[arg(long, value_name = "DEED")]
     pub missing_bind: Option<String>,
+    /// How to choose a node for a container, among those that have room: `spread`, `binpack` or `random` [default: spread]
+    ///
+    /// spread takes the node with most left of CPU or memory, whichever is scarcer there; binpack the one with least left.
+    /// A container may ask for another with --label com.flotilla.strategy=WORD.
+    #[arg(long, value_name = "WORD")]
+    pub strategy: Option<String>,
+
+    /// Put no more than this many containers on a node [default: no limit]
+    ///
+    /// The label com.flotilla.slots of a node (or of its engine) goes before it.
+    #[arg(long, value_name = "COUNT")]
+    #[serde(deserialize_with = "text")]
+    pub slots: Option<String>,
+
+    /// Keep so many CPUs of each node for its system [default: 0]
+    #[arg(long, value_name = "NUMBER")]
+    #[serde(deserialize_with = "text")]
+    pub reserve_cpu: Option<String>,
+
+    /// Keep so much memory of each node for its system [default: 0]
+    #[arg(long, value_name = "SIZE")]
+    #[serde(deserialize_with = "text")]
+    pub reserve_memory: Option<String>,
+
+    /// Promise so much more CPU and memory than nodes have: 0.05 is 5 % more [default: 0]
+    #[arg(long, value_name = "SHARE")]
+    #[serde(deserialize_with = "text")]
+    pub overcommit: Option<String>,
+
+    /// What a container claims that states no CPUs [default: 0]
+    #[arg(long, value_name = "NUMBER")]
+    #[serde(deserialize_with = "text")]
+    pub default_cpu: Option<String>,
+
+    /// What a container claims that states no memory [default: 0]
+    #[arg(long, value_name = "SIZE")]
+    #[serde(deserialize_with = "text")]
+    pub default_memory: Option<String>,
+
+    /// What to do about a container after which the pool could not lose each of its nodes: `off`, `warn` or `refuse`
+    /// [default: off]
+    ///
+    /// Whether the CPU and memory that the containers of any one node claim would find room on the others. Containers with
+    /// local volumes do not count: they cannot move.
+    #[arg(long, value_name = "WORD")]
+    pub survive_node_loss: Option<String>,
 
     /// The cluster's name, as `docker info` shows it [default: flotilla]
     #[arg(long, value_name = "NAME")]
@@ -252,6 +301,14 @@ impl Settings {
             entry_point: one("entry-point"),
             random_ports: one("random-ports"),
             missing_bind: one("missing-bind"),
+            strategy: one("strategy"),
+            slots: one("slots"),
+            reserve_cpu: one("reserve-cpu"),
+            reserve_memory: one("reserve-memory"),
+            overcommit: one("overcommit"),
+            default_cpu: one("default-cpu"),
+            default_memory: one("default-memory"),
+            survive_node_loss: one("survive-node-loss"),
             cluster_name: one("cluster-name"),
             log: one("log"),
             log_format: one("log-format"),
@@ -455,6 +512,7 @@ impl Config {
             missing_bind: sources
                 .one("missing-bind", |from| &from.missing_bind, missing_bind)?
                 .unwrap_or_default(),
+            placing: placing(&sources)?,
             cluster_name: sources
                 .one("cluster-name", |from| &from.cluster_name, cluster_name)?
                 .unwrap_or_else(|| "flotilla".to_owned()),
@@ -473,7 +531,7 @@ impl Config {
                 .one("node-timeout", |from| &from.node_timeout, node_timeout)?
                 .unwrap_or(Duration::from_secs(3)),
             max_body: sources
-                .one("max-body", |from| &from.max_body, size)?
+                .one("max-body", |from| &from.max_body, read_size)?
                 .unwrap_or(16 << 20),
             api_advertise: sources.one("api-advertise", |from| &from.api_advertise, api_version)?,
         })
@@ -670,6 +728,79 @@ fn missing_bind(text: &str) -> Result<MissingBind, String> {
     }
 }
 
+fn placing(sources: &Sources) -> Result<PlacingSettings, Error> {
+    let cpu = |text: &str| read_cpus(text);
+    let bytes = |text: &str| match text {
+        "0" => Ok(0),
+        text => read_size(text).map(|bytes| bytes as u64),
+    };
+    Ok(PlacingSettings {
+        strategy: sources
+            .one("strategy", |from| &from.strategy, strategy)?
+            .unwrap_or_default(),
+        slots: sources.one("slots", |from| &from.slots, slots)?,
+        reserve: Resources {
+            cpu_nanos: sources
+                .one("reserve-cpu", |from| &from.reserve_cpu, cpu)?
+                .unwrap_or_default(),
+            memory_bytes: sources
+                .one("reserve-memory", |from| &from.reserve_memory, bytes)?
+                .unwrap_or_default(),
+        },
+        survive_node_loss: sources
+            .one("survive-node-loss", |from| &from.survive_node_loss, survive)?
+            .unwrap_or_default(),
+        overcommit_per_mille: sources
+            .one("overcommit", |from| &from.overcommit, overcommit)?
+            .unwrap_or_default(),
+        default_claim: Resources {
+            cpu_nanos: sources
+                .one("default-cpu", |from| &from.default_cpu, cpu)?
+                .unwrap_or_default(),
+            memory_bytes: sources
+                .one("default-memory", |from| &from.default_memory, bytes)?
+                .unwrap_or_default(),
+        },
+    })
+}
+
+/// Reads a number of CPUs, `0.5`, as billionths.
+pub fn read_cpus(text: &str) -> Result<u64, String> {
+    decimal(text, 9).ok_or_else(|| format!("`{text}` is no number of CPUs such as 2 or 0.5"))
+}
+
+fn survive(text: &str) -> Result<SurviveNodeLoss, String> {
+    match text {
+        "off" => Ok(SurviveNodeLoss::Off),
+        "warn" => Ok(SurviveNodeLoss::Warn),
+        "refuse" => Ok(SurviveNodeLoss::Refuse),
+        _ => Err(format!("`{text}` must be `off`, `warn` or `refuse`")),
+    }
+}
+
+fn overcommit(text: &str) -> Result<u64, String> {
+    let read = decimal(text, 3).filter(|share| *share <= 100_000);
+    read.ok_or_else(|| format!("`{text}` must be a share from 0 to 100, as in 0.05 for 5 % more"))
+}
+
+/// A decimal number, in units of its last allowed place.
+fn decimal(text: &str, places: usize) -> Option<u64> {
+    let (whole, part) = text.split_once('.').unwrap_or((text, ""));
+    let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+    let given = !(whole.is_empty() && part.is_empty());
+    let good = given && digits(whole) && digits(part) && part.len() <= places;
+    good.then(|| format!("{whole}{part:0<places$}").parse().ok())?
+}
+
+fn strategy(text: &str) -> Result<Strategy, String> {
+    text.parse().map_err(|error: NoStrategy| error.to_string())
+}
+
+fn slots(text: &str) -> Result<u32, String> {
+    let count = text.parse().ok().filter(|count| *count > 0);
+    count.ok_or_else(|| format!("`{text}` must be a number of containers, 1 or more"))
+}
+
 fn cluster_name(text: &str) -> Result<String, String> {
     if text.is_empty() || text.len() > 253 || text.chars().any(char::is_control) {
         return Err("the name must have 1 to 253 characters, all printable".to_owned());
@@ -715,7 +846,8 @@ fn node_timeout(text: &str) -> Result<Duration, String> {
 }
 
 /// `16MiB`, `16m`, `4096`: each unit is 1024 of the one before, as Docker has it.
-fn size(text: &str) -> Result<usize, String> {
+/// Reads an amount of bytes: `512m`, `16MiB`.
+pub fn read_size(text: &str) -> Result<usize, String> {
     let wrong = || format!("`{text}` is no size such as 16MiB, 512k or 4096");
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
     let (number, unit) = text.split_at(digits);
@@ -880,10 +1012,14 @@ mod tests {
                 "address" => "10.0.0.1",
                 "data" => "/x",
                 "names" => "node",
-                "pull-to" => "2",
                 "entry-point" => "off",
                 "random-ports" => "4000-5000",
                 "missing-bind" => "create",
+                "pull-to" | "slots" => "2",
+                "strategy" => "binpack",
+                "survive-node-loss" => "warn",
+                "reserve-cpu" | "overcommit" | "default-cpu" => "0.5",
+                "reserve-memory" | "default-memory" => "64m",
                 "log-format" => "json",
                 "log" => "debug",
                 "drain" | "node-timeout" => "7s",
@@ -922,6 +1058,26 @@ mod tests {
         assert_eq!(
             count,
             "`pull-to` in f.toml: `0` must be `all` or the number of nodes, 1 or more"
+        );
+        let strategy = problem("strategy = \"most\"");
+        assert!(
+            strategy.contains("it is spread, binpack or random"),
+            "{strategy}"
+        );
+        let overcommit = problem("overcommit = \"5%\"");
+        assert!(
+            overcommit.ends_with("as in 0.05 for 5 % more"),
+            "{overcommit}"
+        );
+        let cpus = problem("reserve-cpu = \"-1\"");
+        assert!(
+            cpus.ends_with("`-1` is no number of CPUs such as 2 or 0.5"),
+            "{cpus}"
+        );
+        let slots = problem("slots = 0");
+        assert!(
+            slots.ends_with("`0` must be a number of containers, 1 or more"),
+            "{slots}"
         );
         let value = problem("names = \"long\"");
         assert_eq!(value, "`names` in f.toml: `long` must be `bare` or `node`");
@@ -1131,7 +1287,7 @@ mod tests {
             ("16MiB", 16 << 20),
             ("1 gb", 1 << 30),
         ] {
-            assert_eq!(size(text), Ok(bytes), "{text}");
+            assert_eq!(read_size(text), Ok(bytes), "{text}");
         }
         assert_eq!(duration("90"), Ok(duration_of(90)));
         assert_eq!(duration("1m 30s"), Ok(duration_of(90)));

@@ -16,21 +16,24 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use api_compat::ApiVersion;
-use api_compat::constraint::Constraint;
 use api_compat::create::{Body, Create};
+use api_compat::features::Feature;
 use api_compat::labels;
+use api_compat::policies::Policies;
 use api_compat::query::Query;
 use bytes::Bytes;
 use http::StatusCode;
 
+use super::affinities::{Arrival, Newcomer};
 use super::paths::has_paths;
-use super::placing::{Choice, claim};
+use super::placing::Choice;
 use super::{Error, Manager, names};
 use crate::clock;
 use crate::engine::{self, Details, EngineCall, EngineReply, Host};
 use crate::model::{
     BlobId, Caller, ContainerId, NodeId, NodeName, Owner, PortClaim, Realm, RequestId,
 };
+use crate::scheduler::Strategy;
 use crate::state::{Command, Promise, Refusal};
 use crate::tasks::spawn_stream;
 
@@ -52,7 +55,11 @@ pub struct CreateOrder<'a> {
     /// What placing needs to know of the body.
     pub wanted: &'a Create<'a>,
     /// What it says of the node it is to be on.
-    pub constraints: &'a [Constraint],
+    pub policies: &'a Policies,
+    /// The strategy that is to choose the node, if it is not to be the cluster's.
+    pub strategy: Option<Strategy>,
+    /// What it asks for that not every engine knows.
+    pub features: Vec<Feature>,
     /// The body for the engine, but for what the manager itself adds.
     pub body: &'a [u8],
     /// Whether the paths that it binds must be on its node.
@@ -74,6 +81,16 @@ pub struct Created {
     pub ports: Vec<PortClaim>,
     /// The engine's reply.
     pub reply: EngineReply,
+    /// What is to be warned of.
+    pub warning: Option<String>,
+}
+
+/// A place that was promised.
+struct Reserved {
+    choice: Choice,
+    /// Counts as there until it is.
+    _arrival: Arrival,
+    warning: Option<String>,
 }
 
 impl Manager {
@@ -92,14 +109,15 @@ impl Manager {
             };
             let request = RequestId::from_bytes(clock::random_bytes());
             let _mark = self.under_way.mark(request);
-            let choice = match self.reserve(&order, &name, request, &not_on).await {
-                Ok(choice) => choice,
+            let reserved = match self.reserve(&order, &name, request, &not_on).await {
+                Ok(reserved) => reserved,
                 // Nobody asked for this name: another will do.
                 Err(Error::NameInUse { .. }) if order.name.is_none() => continue,
                 Err(error) => return Err(error),
             };
+            let choice = &reserved.choice;
             let host = &choice.host;
-            let made = self.prepare_and_make(&order, &name, request, &choice).await;
+            let made = self.prepare_and_make(&order, &name, request, choice).await;
             if !made.as_ref().is_ok_and(is_created) {
                 self.release(request, &order.caller).await;
             }
@@ -112,14 +130,16 @@ impl Manager {
                 Err(_) => false,
             };
             // The engine is at fault, not the request: another node may do better.
-            if engine_failed && not_on.len() < ATTEMPTS && self.place(&order, &not_on).is_ok() {
+            if engine_failed && not_on.len() < ATTEMPTS && self.place(&order, &not_on, None).is_ok()
+            {
                 tracing::warn!(node = %host.tag.name, "an engine failed to create a container");
                 continue;
             }
             return made.map(|reply| Created {
                 node: host.tag.name.clone(),
-                ports: choice.ports,
+                ports: choice.ports.clone(),
                 reply,
+                warning: reserved.warning.clone(),
             });
         }
     }
@@ -131,18 +151,21 @@ impl Manager {
         name: &str,
         request: RequestId,
         not_on: &BTreeSet<NodeId>,
-    ) -> Result<Choice, Error> {
+    ) -> Result<Reserved, Error> {
         let mut lost = 0;
         loop {
             let placing = self.placing.lock().await;
-            let choice = self.place(order, not_on)?;
+            let choice = self.place(order, not_on, Some((request, name)))?;
+            let warning = self.survives(order, &choice)?;
+            let newcomer = Newcomer::new(order.wanted, name, choice.host.tag.id);
+            let arrival = self.newcomers.expect(request, newcomer);
             let recipe = self.sealed_recipe(order, request);
             let promise = Promise {
                 request,
                 name: name.to_owned(),
                 node: choice.host.tag.id,
                 owner: Owner::Plain,
-                claim: claim(order.wanted),
+                claim: self.claim(order.wanted),
                 ports: choice.ports.clone(),
                 networks: choice.joins.ids().into_iter().collect(),
                 volumes: order
@@ -165,7 +188,13 @@ impl Manager {
                 .await;
             drop(placing);
             match reserved {
-                Ok(_) => return Ok(choice),
+                Ok(_) => {
+                    return Ok(Reserved {
+                        choice,
+                        _arrival: arrival,
+                        warning,
+                    });
+                }
                 Err(Error::Refused(Refusal::NameTaken { .. })) => {
                     self.name_is_free(name, None).await?
                 }
@@ -263,7 +292,7 @@ impl Manager {
             .settle(
                 container,
                 Details {
-                    claim: claim(order.wanted),
+                    claim: self.claim(order.wanted),
                 },
             )
             .await;

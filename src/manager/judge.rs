@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use super::Manager;
+use super::{Manager, PlacingSettings};
 use crate::engine::{Facts, Host, Verdict};
 use crate::model::{ApiRange, EngineFacts, Platform};
 use crate::state::Command;
@@ -34,7 +34,7 @@ impl Manager {
     /// The node answers and all it has is counted: it takes work.
     pub(super) async fn note_ready(&self, host: &Host) {
         let node = host.tag.id;
-        let engine = reported(&host.facts());
+        let engine = reported(&host.facts(), &self.settings.placing);
         let cluster = self.cluster();
         let known = cluster.node(node);
         if known.is_none_or(|known| known.engine.as_ref() != Some(&engine)) {
@@ -52,10 +52,12 @@ impl Manager {
     }
 }
 
-pub(super) fn reported(facts: &Facts) -> EngineFacts {
+pub(super) fn reported(facts: &Facts, placing: &PlacingSettings) -> EngineFacts {
+    let allocatable = placing.allocatable(facts.capacity);
     EngineFacts {
         engine_id: facts.engine_id.clone(),
         capacity: facts.capacity,
+        allocatable: (allocatable != facts.capacity).then_some(allocatable),
         platform: Platform {
             os: facts.os.clone(),
             arch: facts.arch.clone(),

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::{Error, Manager};
 use crate::engine::{Container, Host, RunState};
-use crate::model::{Caller, Placement, PortOrigin, Realm, RequestId, Resources};
+use crate::model::{Caller, NodeId, Placement, PortOrigin, Realm, RequestId, Resources};
 use crate::state::{Change, Command, Keep, Refusal};
 
 /// Requests with which something of ours is under way: observations of their containers wait.
@@ -95,6 +95,9 @@ impl Manager {
         if placement.claiming && !ended {
             return Ok(());
         }
+        if !placement.claiming {
+            self.has_room(placement.node, placement.claim)?;
+        }
         self.commit_for(
             request,
             caller.clone(),
@@ -128,6 +131,10 @@ impl Manager {
         let Some(request) = container.request else {
             return Ok(());
         };
+        let before = self.cluster().placement(request).cloned();
+        if let Some(before) = before.filter(|placement| placement.claiming) {
+            self.has_room(before.node, claim.saturating_sub(before.claim))?;
+        }
         match self
             .commit_for(
                 request,
@@ -138,6 +145,23 @@ impl Manager {
         {
             Ok(_) | Err(Error::Refused(Refusal::NoSuchPlacement { .. })) => Ok(()),
             Err(error) => Err(error),
+        }
+    }
+
+    /// Whether a node has so much left beside what runs there behind our back, of which the state knows nothing.
+    fn has_room(&self, node: NodeId, more: Resources) -> Result<(), Error> {
+        let cluster = self.cluster();
+        let Some(known) = cluster.node(node) else {
+            return Ok(());
+        };
+        let unmanaged = self.fleet.inventory.counts(&node).unmanaged_claims;
+        let free = cluster.free(node).saturating_sub(unmanaged);
+        match more.shortfall(free, known.capacity()) {
+            Some(short) => Err(Error::Refused(Refusal::NoRoom {
+                node: known.name.clone(),
+                short,
+            })),
+            None => Ok(()),
         }
     }
 

@@ -6,8 +6,10 @@
 //!
 //! **Invariant**: no engine is asked to make, rename or start a container before the promise is committed.
 
+mod affinities;
 mod bringing;
 mod create;
+mod decisions;
 mod error;
 mod images;
 mod judge;
@@ -19,8 +21,10 @@ mod networks;
 mod observe;
 mod paths;
 mod placing;
+mod plan;
 mod pool;
 mod recipe;
+mod surviving;
 mod unsettled;
 mod volumes;
 
@@ -32,7 +36,8 @@ use raft_store::{Blob, Store};
 
 use crate::clock;
 use crate::engine::{Endpoint, Fleet};
-use crate::model::{Caller, ClusterId, ManagerId, NodeName, RequestId};
+use crate::model::{Caller, ClusterId, ManagerId, NodeName, RequestId, Resources};
+use crate::scheduler::Strategy;
 use crate::seal::Seal;
 use crate::state::{self, Change, Cluster, Command, Envelope};
 use crate::tasks::Tasks;
@@ -43,6 +48,7 @@ pub use images::{Image, moved, tag_name};
 pub use networks::{Joining, NewNetwork};
 pub use pool::{Member, NodeChange};
 pub use recipe::{Error as RecipeError, Recipe};
+pub use surviving::SurviveNodeLoss;
 pub use volumes::{RemovalTurn, VolumeRemoval, VolumeRemovalOrder};
 
 /// A command that has not been committed by then is given up on.
@@ -61,6 +67,46 @@ pub struct Settings {
     pub given_names: BTreeMap<Endpoint, NodeName>,
     /// Where the numbers of ports that may have any are taken from.
     pub random_ports: state::RandomPorts,
+    /// How containers are placed.
+    pub placing: PlacingSettings,
+}
+
+/// How containers are placed, where they do not say it themselves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct PlacingSettings {
+    /// How a node is chosen among those that fit.
+    pub strategy: Strategy,
+    /// How many containers a node takes at most, if its labels do not say it.
+    pub slots: Option<u32>,
+    /// So much of each node is kept for its system.
+    pub reserve: Resources,
+    /// So much more of the rest may be promised, in thousandths.
+    pub overcommit_per_mille: u64,
+    /// What a container claims that does not say it.
+    pub default_claim: Resources,
+    /// What is done about creates after which the pool could not lose each of its nodes.
+    pub survive_node_loss: SurviveNodeLoss,
+}
+
+impl PlacingSettings {
+    /// What may be promised of a node that has so much.
+    pub fn allocatable(&self, capacity: Resources) -> Resources {
+        let rest = capacity.saturating_sub(self.reserve);
+        let more = |amount: u64| {
+            let promised = u128::from(amount) * u128::from(1000 + self.overcommit_per_mille) / 1000;
+            u64::try_from(promised).unwrap_or(u64::MAX)
+        };
+        Resources::new(more(rest.cpu_nanos), more(rest.memory_bytes))
+    }
+
+    /// What a container claims that states so much: each of both that it does not state is the default.
+    pub fn claim(&self, stated: Resources) -> Resources {
+        let or = |stated, default| if stated == 0 { default } else { stated };
+        Resources {
+            cpu_nanos: or(stated.cpu_nanos, self.default_claim.cpu_nanos),
+            memory_bytes: or(stated.memory_bytes, self.default_claim.memory_bytes),
+        }
+    }
 }
 
 /// The log that a manager decides on.
@@ -86,6 +132,9 @@ pub struct Manager {
     bringing: bringing::Bringing,
     networks: networks::Networks,
     volume_turns: volumes::Turns,
+    newcomers: affinities::Newcomers,
+    decisions: decisions::Decisions,
+    surviving: surviving::Surviving,
     /// Held from a decision until it is committed: the next one sees what this one promised.
     placing: tokio::sync::Mutex<()>,
     /// Held while nodes come or go.
@@ -113,6 +162,9 @@ impl Manager {
             bringing: bringing::Bringing::default(),
             networks: networks::Networks::default(),
             volume_turns: volumes::Turns::default(),
+            newcomers: affinities::Newcomers::default(),
+            decisions: decisions::Decisions::default(),
+            surviving: surviving::Surviving::default(),
             placing: tokio::sync::Mutex::default(),
             joining: tokio::sync::Mutex::default(),
             tasks,
@@ -198,5 +250,28 @@ impl Manager {
             self.networks.untidy(node);
         }
         outcome.map_err(Error::Refused)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_system_keeps_its_share_and_the_rest_may_be_promised_more_than_once() {
+        let settings = PlacingSettings {
+            reserve: Resources::new(1_000_000_000, 1 << 30),
+            overcommit_per_mille: 500,
+            default_claim: Resources::new(0, 64 << 20),
+            ..PlacingSettings::default()
+        };
+        let has = Resources::new(4_000_000_000, 9 << 30);
+        let may = Resources::new(4_500_000_000, 12 << 30);
+        assert_eq!(settings.allocatable(has), may);
+        assert_eq!(settings.allocatable(Resources::ZERO), Resources::ZERO);
+        assert_eq!(PlacingSettings::default().allocatable(has), has);
+        let claim = |cpu, memory| settings.claim(Resources::new(cpu, memory));
+        assert_eq!(claim(0, 0), Resources::new(0, 64 << 20));
+        assert_eq!(claim(5, 7), Resources::new(5, 7));
     }
 }

@@ -196,7 +196,7 @@ fn adoption(manager: &Manager, container: &Container, request: RequestId) -> Opt
             name: container.name(),
             node: container.host.id,
             owner: crate::model::Owner::Plain,
-            claim: container.details?.claim,
+            claim: manager.settings.placing.claim(container.details?.claim),
             ports: Vec::new(),
             networks: adopted(container, &manager.cluster()),
             volumes: Vec::new(),

@@ -14,9 +14,11 @@ use super::{CreateOrder, Error, Image, Manager};
 use crate::clock;
 use crate::engine::{Found, Host, Verdict};
 use crate::model::{
-    Node, NodeId, Platform, PortClaim, PortOrigin, Protocol, PublishedPort, Resources,
+    Node, NodeId, Platform, PortClaim, PortOrigin, Protocol, PublishedPort, RequestId, Resources,
 };
-use crate::scheduler::{self, Candidate, Pin, Refusal, Request, TakenPort, Traits};
+use crate::scheduler::{
+    self, Candidate, Pin, Refusal, Request, SLOTS_LABEL, Strategy, TakenPort, Traits,
+};
 use crate::state::{Cluster, RandomPorts};
 
 /// Where a container goes, and the host ports it holds there.
@@ -44,43 +46,40 @@ pub(super) struct Number {
 }
 
 impl Manager {
-    /// Chooses a node for the order; nodes in `not_on` are left out.
+    /// Chooses a node for the order; nodes in `not_on` are left out. The decision is remembered for `named`.
     pub(super) fn place(
         &self,
         order: &CreateOrder<'_>,
         not_on: &BTreeSet<NodeId>,
+        named: Option<(RequestId, &str)>,
     ) -> Result<Choice, Error> {
         let cluster = self.cluster();
         let ports = port_claims(order.wanted);
         let joins = self.joins(order.wanted);
-        let mut request = Request {
-            claim: claim(order.wanted),
-            ports: ports.iter().map(|claim| claim.port).collect(),
-            image: order.wanted.image.to_string(),
-            bring_image: true,
-            platform: platform(order.query.text("platform")),
-            constraints: order.constraints.to_vec(),
-            pins: self.pins(order.wanted, &joins, &cluster)?,
-        };
+        let mut request = self.request(order, &joins, &cluster)?;
         let image = self.image(&request.image);
         let candidates = self.candidates(&request, image.as_ref(), &cluster, not_on);
         if let Some(beside) = self.beside_its_group(order.wanted, &joins, &cluster) {
             let mut grouped = request.clone();
             grouped.pins.push(beside);
             if let Ok(chosen) = scheduler::place(&grouped, &candidates) {
+                self.remember(order, named, &grouped, &candidates);
                 return self.chosen(order.wanted, chosen.node, ports, joins);
             }
             grouped.ports.clear();
             if let Ok(chosen) = scheduler::place(&grouped, &candidates) {
+                self.remember(order, named, &grouped, &candidates);
                 return self.chosen(order.wanted, chosen.node, waiting(ports), joins);
             }
         }
         if let Ok(chosen) = scheduler::place(&request, &candidates) {
+            self.remember(order, named, &request, &candidates);
             return self.chosen(order.wanted, chosen.node, ports, joins);
         }
         // An engine creates a container whose port is taken, and refuses to start it while it is: compose makes a
         // container's successor before it stops the container. So a port parts containers, but forbids none.
         request.ports.clear();
+        self.remember(order, named, &request, &candidates);
         match scheduler::place(&request, &candidates) {
             Ok(chosen) => self.chosen(order.wanted, chosen.node, waiting(ports), joins),
             Err(Refusal::NoImage { image }) => Err(Error::NoImage {
@@ -88,6 +87,36 @@ impl Manager {
             }),
             Err(refusal) => Err(Error::NoNode(refusal)),
         }
+    }
+
+    /// The order in the cluster's terms.
+    pub(super) fn request(
+        &self,
+        order: &CreateOrder<'_>,
+        joins: &Joins,
+        cluster: &Cluster,
+    ) -> Result<Request, Error> {
+        let strategy = order.strategy.unwrap_or(self.settings.placing.strategy);
+        Ok(Request {
+            claim: self.claim(order.wanted),
+            ports: port_claims(order.wanted)
+                .iter()
+                .map(|claim| claim.port)
+                .collect(),
+            image: order.wanted.image.to_string(),
+            bring_image: true,
+            platform: platform(order.query.text("platform")),
+            constraints: order.policies.constraints.clone(),
+            pins: self.pins(order.wanted, joins, cluster)?,
+            affinities: self.near(&order.policies.affinities, cluster),
+            features: order.features.clone(),
+            strategy,
+            // Others throw no dice.
+            seed: match strategy {
+                Strategy::Random => u64::from_le_bytes(clock::random_bytes()),
+                Strategy::Spread | Strategy::Binpack => 0,
+            },
+        })
     }
 
     fn chosen(
@@ -181,6 +210,12 @@ impl Manager {
             .free_number(protocol, range, start, will_do)
     }
 
+    /// CPU and memory that the container claims.
+    pub(super) fn claim(&self, wanted: &Create<'_>) -> Resources {
+        let stated = Resources::new(wanted.claim.cpu_nanos, wanted.claim.memory_bytes);
+        self.settings.placing.claim(stated)
+    }
+
     /// Whether any node has the image.
     pub fn has_image(&self, reference: &str) -> bool {
         self.fleet
@@ -189,7 +224,8 @@ impl Manager {
             .any(|host| host.images().find(reference).is_some())
     }
 
-    fn candidates(
+    /// Each node as it is promised and observed right now, but for those in `not_on`.
+    pub(super) fn candidates(
         &self,
         request: &Request,
         image: Option<&Image>,
@@ -197,6 +233,7 @@ impl Manager {
         not_on: &BTreeSet<NodeId>,
     ) -> Vec<Candidate> {
         let hosts = self.fleet.hosts();
+        let no_traits = Arc::<Traits>::default();
         cluster
             .nodes()
             .filter(|node| !not_on.contains(&node.id))
@@ -225,16 +262,26 @@ impl Manager {
                     containers: promised
                         .placements
                         .saturating_add(u32::try_from(counts.unmanaged).unwrap_or(u32::MAX)),
+                    slots: self.slots(node, host),
+                    newest_api: node.engine.as_ref().map(|engine| engine.api.max),
                     has_image: image.is_some_and(|image| image.id_on(host).is_some()),
                     taken: self.taken(request, cluster, node.id),
                     traits: if request.constraints.is_empty() {
-                        Traits::default()
+                        Arc::clone(&no_traits)
                     } else {
-                        traits(node, host)
+                        Arc::new(traits(node, host))
                     },
                 }
             })
             .collect()
+    }
+
+    /// How many containers a node takes at most. A label that is no number limits nothing, and is warned of where it is set.
+    fn slots(&self, node: &Node, host: &Host) -> Option<u32> {
+        let of_node = node.labels.get(SLOTS_LABEL).cloned();
+        let label = of_node.or_else(|| host.facts().labels.get(SLOTS_LABEL).cloned());
+        let said = label.and_then(|text| text.parse().ok());
+        said.or(self.settings.placing.slots)
     }
 
     /// Of the ports that the request asks for, those that are promised or in use on the node.
@@ -318,14 +365,6 @@ fn traits(node: &Node, host: &Host) -> Traits {
 fn node_names(hosts: &[Arc<Host>]) -> String {
     let names: Vec<_> = hosts.iter().map(|host| host.tag.name.as_str()).collect();
     names.join(", ")
-}
-
-/// CPU and memory that the container asks for.
-pub(super) fn claim(wanted: &Create<'_>) -> Resources {
-    Resources {
-        cpu_nanos: wanted.claim.cpu_nanos,
-        memory_bytes: wanted.claim.memory_bytes,
-    }
 }
 
 /// The host ports whose numbers the user gave.

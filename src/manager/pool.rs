@@ -334,7 +334,7 @@ impl Manager {
         // Who it is must be known after a restart, even if it is not counted before.
         self.commit(Command::ReportNode {
             node,
-            engine: reported(&facts),
+            engine: reported(&facts, &self.settings.placing),
         })
         .await?;
         tracing::info!(node = %name, engine = member.endpoint.shown(), version = facts.version, "engine joined");

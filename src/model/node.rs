@@ -33,16 +33,21 @@ pub struct Node {
 }
 
 impl Node {
-    /// The node's capacity, nothing as long as it is unknown.
+    /// What may be promised of the node, nothing as long as it is unknown.
     pub fn capacity(&self) -> Resources {
-        self.engine
-            .as_ref()
-            .map_or(Resources::ZERO, |engine| engine.capacity)
+        self.engine.as_ref().map_or(Resources::ZERO, |engine| {
+            engine.allocatable.unwrap_or(engine.capacity)
+        })
     }
 
     /// Whether the leader counts on the node.
     pub fn is_ready(&self) -> bool {
         self.verdict == Verdict::Ready
+    }
+
+    /// Whether its operator lets it take new work.
+    pub fn takes_new_work(&self) -> bool {
+        self.availability == Availability::Active
     }
 
     /// Whether the node was lost.
@@ -58,6 +63,10 @@ pub struct EngineFacts {
     pub engine_id: String,
     /// CPUs and memory of the host.
     pub capacity: Resources,
+    /// What of it may be promised, if the settings say so: less what is kept for the system, more where it may be
+    /// overcommitted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub allocatable: Option<Resources>,
     /// What runs there.
     pub platform: Platform,
     /// The engine's version, as it prints it.

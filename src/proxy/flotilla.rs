@@ -8,8 +8,11 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use api_compat::create::check_content_type;
+use api_compat::ApiVersion;
+use api_compat::create::{self, check_content_type};
 use api_compat::error::ApiError;
+use api_compat::features;
+use api_compat::policies::Policies;
 use api_compat::query::Query;
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
@@ -19,11 +22,14 @@ use percent_encoding::percent_decode_str;
 use super::Proxy;
 use super::exchange::read_body;
 use super::reply::{self, Outcome, Reply, from_manager};
-use crate::api::{self, AddNode, Node, State, UpdateNode};
+use crate::api::{self, AddNode, AskPlan, Node, State, UpdateNode};
 use crate::engine::{self, Body, Endpoint, Host, Verdict};
-use crate::manager::{self, Member, NodeChange};
+use crate::manager::{self, CreateOrder, Member, NodeChange};
 use crate::model::{self, NodeId, NodeName};
 use crate::tasks::to_its_end;
+
+/// The most containers that a plan is asked of at once.
+const PLAN_MAX: u32 = 10_000;
 
 /// Whether a path is one of ours.
 pub(super) fn is_ours(path: &str) -> bool {
@@ -38,13 +44,25 @@ enum Operation {
     Inspect(String),
     Update(String),
     Remove(String),
+    Explain(String),
+    Plan,
 }
 
 /// The one table of paths.
 fn lookup(method: &Method, path: &str) -> Option<Operation> {
+    let name = |text: &str| percent_decode_str(text).decode_utf8().ok().map(Into::into);
+    if let Some(container) = path.strip_prefix(api::DECISIONS) {
+        let container = container
+            .strip_prefix('/')
+            .filter(|text| !text.is_empty())?;
+        let asked = method == Method::GET;
+        return name(container).filter(|_| asked).map(Operation::Explain);
+    }
+    if path == api::PLAN {
+        return (method == Method::POST).then_some(Operation::Plan);
+    }
     let rest = path.strip_prefix(api::NODES)?;
     let parts: Vec<&str> = rest.split('/').collect();
-    let name = |text: &str| percent_decode_str(text).decode_utf8().ok().map(Into::into);
     match (method.as_str(), parts.as_slice()) {
         ("GET", [""]) => Some(Operation::List),
         ("POST", [""]) => Some(Operation::Add),
@@ -91,6 +109,8 @@ async fn perform(proxy: &Proxy, operation: Operation, query: &Query, body: &Byte
         Operation::Inspect(node) => reply::ok_json(&node_of(proxy, find(proxy, &node)?)?),
         Operation::Add => add(proxy, body).await,
         Operation::Update(node) => update(proxy, &node, body).await,
+        Operation::Explain(container) => explain(proxy, &container),
+        Operation::Plan => plan(proxy, query, body),
         Operation::Remove(node) => {
             let node = find(proxy, &node)?;
             let force = query.bool("force");
@@ -99,6 +119,69 @@ async fn perform(proxy: &Proxy, operation: Operation, query: &Query, body: &Byte
             Ok(reply::status(StatusCode::NO_CONTENT))
         }
     }
+}
+
+fn explain(proxy: &Proxy, container: &str) -> Outcome {
+    let decision = proxy.manager.explain(container).ok_or_else(|| {
+        ApiError::not_found(format!(
+            "no decision about {container} is remembered: the newest 256 are, since the manager began"
+        ))
+    })?;
+    reply::ok_json(&decision)
+}
+
+fn plan(proxy: &Proxy, query: &Query, body: &Bytes) -> Outcome {
+    let asked: AskPlan = read_json(body)?;
+    let lose = asked
+        .lose
+        .as_deref()
+        .map(|node| find(proxy, node))
+        .transpose()?;
+    let count = asked.count.unwrap_or(1);
+    if !(1..=PLAN_MAX).contains(&count) {
+        return Err(ApiError::bad_parameter(format!(
+            "Count must be a number from 1 to {PLAN_MAX}, and is {count}"
+        )));
+    }
+    let Some(create) = asked.create else {
+        if lose.is_none() || asked.count.is_some() {
+            return Err(ApiError::bad_parameter(
+                "a plan needs Create, the body of a container create, or Lose, the name of a node; Count goes with Create",
+            ));
+        }
+        return reply::ok_json(&proxy.manager.plan(None, lose).map_err(from_manager)?);
+    };
+    let create = create.to_string();
+    let plan = order(proxy, create.as_bytes(), query.clone(), |order| {
+        proxy.manager.plan(Some((order, count)), lose)
+    });
+    reply::ok_json(&plan?)
+}
+
+/// Reads the body of a create, for a container that nobody makes.
+fn order<T>(
+    proxy: &Proxy,
+    body: &[u8],
+    query: Query,
+    with: impl FnOnce(&CreateOrder<'_>) -> Result<T, manager::Error>,
+) -> Result<T, ApiError> {
+    let mut body = create::Body::parse(body)?;
+    let wanted = body.read()?;
+    let policies = Policies::take(&mut body)?;
+    let order = CreateOrder {
+        name: None,
+        wanted: &wanted,
+        strategy: super::containers::strategy(&policies)?,
+        policies: &policies,
+        features: features::needed(body.edit().root(), ApiVersion::MAX),
+        body: &[],
+        // Only a node itself could say whether they are there, and it is not asked.
+        paths_must_exist: false,
+        query,
+        version: ApiVersion::MAX,
+        caller: proxy.manager.as_caller(),
+    };
+    with(&order).map_err(from_manager)
 }
 
 async fn add(proxy: &Proxy, body: &Bytes) -> Outcome {
@@ -308,8 +391,9 @@ fn status(node: &model::Node, host: Option<&Host>) -> (State, String) {
 
 fn description(node: &model::Node, host: Option<&Host>) -> api::Description {
     let facts = host.map(Host::facts);
-    let platform = node.engine.as_ref().map(|engine| &engine.platform);
-    let version = node.engine.as_ref().map(|engine| &engine.engine_version);
+    let engine = node.engine.as_ref();
+    let platform = engine.map(|engine| &engine.platform);
+    let version = engine.map(|engine| &engine.engine_version);
     api::Description {
         hostname: facts
             .as_ref()
@@ -323,7 +407,8 @@ fn description(node: &model::Node, host: Option<&Host>) -> api::Description {
                 .map(|platform| platform.os.clone())
                 .unwrap_or_default(),
         },
-        resources: amount(node.capacity()),
+        resources: amount(engine.map_or(model::Resources::ZERO, |engine| engine.capacity)),
+        allocatable: engine.and_then(|engine| engine.allocatable).map(amount),
         engine: api::Engine {
             engine_version: version.cloned().unwrap_or_default(),
             labels: facts.map(|facts| facts.labels.clone()).unwrap_or_default(),
@@ -370,7 +455,17 @@ mod tests {
             "/flotilla/v1/nodes/host1/update",
             Some(Operation::Update(name())),
         );
+        check(
+            Method::GET,
+            "/flotilla/v1/decisions/host1%2Fweb",
+            Some(Operation::Explain("host1/web".to_owned())),
+        );
+        check(Method::POST, "/flotilla/v1/plan", Some(Operation::Plan));
+        check(Method::GET, "/flotilla/v1/plan", None);
+        check(Method::POST, "/flotilla/v1/decisions/web", None);
         for path in [
+            "/flotilla/v1/decisions",
+            "/flotilla/v1/decisions/",
             "/flotilla/v1/nodes/",
             "/flotilla/v1/nodesx",
             "/flotilla/v2/nodes",

@@ -2,14 +2,18 @@
 
 use super::{Candidate, Reason, Request};
 
-pub(super) fn check(request: &Request, candidate: &Candidate) -> Result<(), Reason> {
+pub(super) fn passes(request: &Request, candidate: &Candidate) -> bool {
+    request.platform.is_none() || request.platform == candidate.platform
+}
+
+pub(super) fn reason(request: &Request, candidate: &Candidate) -> Option<Reason> {
     match (&request.platform, &candidate.platform) {
-        (Some(asked), Some(has)) if asked != has => Err(Reason::Platform {
+        (Some(asked), Some(has)) if asked != has => Some(Reason::Platform {
             asked: asked.clone(),
             has: has.clone(),
         }),
         // A node that is ready has been reached, so its platform is known.
-        (Some(_), None) => Err(Reason::Joining),
-        (Some(_), Some(_)) | (None, _) => Ok(()),
+        (Some(_), None) => Some(Reason::Joining),
+        (Some(_), Some(_)) | (None, _) => None,
     }
 }

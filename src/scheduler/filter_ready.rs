@@ -4,24 +4,26 @@ use crate::model::{Availability, Verdict};
 
 use super::{Candidate, Reason};
 
-pub(super) fn check(candidate: &Candidate) -> Result<(), Reason> {
+pub(super) fn passes(candidate: &Candidate) -> bool {
+    candidate.counted
+        && candidate.verdict == Verdict::Ready
+        && candidate.availability == Availability::Active
+}
+
+pub(super) fn reason(candidate: &Candidate) -> Option<Reason> {
     match &candidate.verdict {
         Verdict::Ready => {}
-        Verdict::Joining => return Err(Reason::Joining),
+        Verdict::Joining => return Some(Reason::Joining),
         Verdict::Down { reason } => {
-            return Err(Reason::Down {
+            return Some(Reason::Down {
                 reason: reason.clone(),
             });
         }
     }
     match candidate.availability {
         Availability::Active => {}
-        Availability::Pause => return Err(Reason::Paused),
-        Availability::Drain => return Err(Reason::Drained),
+        Availability::Pause => return Some(Reason::Paused),
+        Availability::Drain => return Some(Reason::Drained),
     }
-    if candidate.counted {
-        Ok(())
-    } else {
-        Err(Reason::Uncounted)
-    }
+    (!candidate.counted).then_some(Reason::Uncounted)
 }

@@ -2,12 +2,13 @@
 
 use super::{Candidate, Reason, Request};
 
-pub(super) fn check(request: &Request, candidate: &Candidate) -> Result<(), Reason> {
-    match request
+pub(super) fn passes(request: &Request, candidate: &Candidate) -> bool {
+    request.claim.fits_in(candidate.free())
+}
+
+pub(super) fn reason(request: &Request, candidate: &Candidate) -> Option<Reason> {
+    let short = request
         .claim
-        .shortfall(candidate.free(), candidate.capacity)
-    {
-        Some(short) => Err(Reason::Lacks(short)),
-        None => Ok(()),
-    }
+        .shortfall(candidate.free(), candidate.capacity);
+    short.map(Reason::Lacks)
 }

@@ -7,25 +7,47 @@
 
 #![warn(clippy::wildcard_enum_match_arm)]
 
+mod binpack;
+mod brief;
+mod decision;
+mod filter_affinity;
 mod filter_constraints;
+mod filter_features;
 mod filter_image;
 mod filter_pinned;
 mod filter_platform;
 mod filter_ports;
 mod filter_ready;
 mod filter_resources;
+mod filter_slots;
+mod ledger;
+mod random;
 mod receivers;
 mod refusal;
 mod spread;
+mod strategy;
+mod survival;
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
+use api_compat::ApiVersion;
 use api_compat::constraint::Constraint;
+use api_compat::features::Feature;
 
 use crate::model::{Availability, NodeId, NodeName, Platform, PublishedPort, Resources, Verdict};
 
+use brief::Brief;
+use filter_image::Sources;
+
+pub use decision::{Decision, Standing, decide};
+pub use filter_slots::SLOTS_LABEL;
+pub use ledger::Ledger;
 pub use receivers::{PullTo, Receiver, receivers};
-pub use refusal::{Reason, Refusal, Unfit};
+pub use refusal::{Grouped, Reason, Refusal, Unfit};
+pub use strategy::{NoStrategy, Strategy};
+pub use survival::{Standby, Survival};
 
 /// What a container needs of a node.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -44,6 +66,27 @@ pub struct Request {
     pub constraints: Vec<Constraint>,
     /// What ties the container to certain nodes; all must hold.
     pub pins: Vec<Pin>,
+    /// What it is to be with or away from; all must hold, but for the soft ones.
+    pub affinities: Vec<Near>,
+    /// What not every engine knows.
+    pub features: Vec<Feature>,
+    /// How a node is chosen among those that fit.
+    pub strategy: Strategy,
+    /// Thrown by whoever asks, for the strategy that needs it.
+    pub seed: u64,
+}
+
+/// A wish to be with something, or away from it, and the nodes that have it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Near {
+    /// As it was written.
+    pub text: String,
+    /// Whether it is to be away.
+    pub negated: bool,
+    /// Whether it gives way.
+    pub soft: bool,
+    /// The nodes that have what is meant.
+    pub nodes: BTreeSet<NodeId>,
 }
 
 /// Something that is on certain nodes only, and that the container cannot be without.
@@ -80,12 +123,16 @@ pub struct Candidate {
     pub unmanaged: Resources,
     /// How many containers are on it.
     pub containers: u32,
+    /// How many it takes at most, if that is limited.
+    pub slots: Option<u32>,
+    /// The newest API version that its engine speaks, if it was ever reached.
+    pub newest_api: Option<ApiVersion>,
     /// Whether it has the image.
     pub has_image: bool,
     /// Host ports that are taken there; those that the request does not ask for may be left out.
     pub taken: Vec<TakenPort>,
     /// What constraints ask for; may be left out where there are none.
-    pub traits: Traits,
+    pub traits: Arc<Traits>,
 }
 
 /// What constraints may ask of a node, beside its name, id and platform.
@@ -133,76 +180,105 @@ pub struct Chosen {
     pub has_image: bool,
 }
 
-/// Chooses among `candidates`, whose order does not matter.
-pub fn place(request: &Request, candidates: &[Candidate]) -> Result<Chosen, Refusal> {
-    let sources = filter_image::platforms(candidates);
-    let mut fits = Vec::new();
-    let mut unfit = Vec::new();
-    for candidate in candidates {
-        match check(request, candidate, &sources) {
-            Ok(()) => fits.push(candidate),
-            Err(reason) => unfit.push(Unfit {
-                node: candidate.name.clone(),
-                reason,
-            }),
+impl Chosen {
+    fn of(candidate: &Candidate) -> Self {
+        Self {
+            node: candidate.node,
+            name: candidate.name.clone(),
+            has_image: candidate.has_image,
         }
-    }
-    match spread::best(request, &preferred(request, fits)) {
-        Some(best) => Ok(Chosen {
-            node: best.node,
-            name: best.name.clone(),
-            has_image: best.has_image,
-        }),
-        None => Err(refuse(request, !sources.is_empty(), unfit)),
     }
 }
 
-/// Of nodes that fit, those that meet most of what gives way when it must: that the node answers just now, before the
-/// soft constraints.
-fn preferred<'a>(request: &Request, mut fits: Vec<&'a Candidate>) -> Vec<&'a Candidate> {
-    let lacks = |candidate: &Candidate| {
-        let broken = filter_constraints::broken(request, candidate);
-        (candidate.suspect, broken)
-    };
-    let least = fits.iter().map(|candidate| lacks(candidate)).min();
-    fits.retain(|candidate| Some(lacks(candidate)) == least);
-    fits
+/// Chooses among `candidates`, whose order does not matter.
+pub fn place(request: &Request, candidates: &[Candidate]) -> Result<Chosen, Refusal> {
+    let sources = Sources::new(candidates);
+    let fits = candidates
+        .iter()
+        .filter(|candidate| passes(request, candidate, &sources));
+    match fits.max_by_key(|candidate| standing(request, candidate)) {
+        Some(best) => Ok(Chosen::of(best)),
+        None => Err(refuse(request, candidates, &sources)),
+    }
+}
+
+/// Where a node that fits stands among others, the greatest being best: first comes what gives way when it must, that it
+/// answers just now before the soft wishes it breaks; then the strategy's rank.
+type Place = (Reverse<bool>, Reverse<usize>, strategy::Rank);
+
+fn standing(request: &Request, candidate: &Candidate) -> Place {
+    (
+        Reverse(candidate.suspect),
+        Reverse(broken(request, candidate)),
+        strategy::rank(request, &Brief::of(candidate)),
+    )
+}
+
+/// How many soft wishes a node does not meet.
+fn broken(request: &Request, candidate: &Candidate) -> usize {
+    filter_constraints::broken(request, candidate) + filter_affinity::broken(request, candidate)
+}
+
+/// Whether a node fails no filter. Says the same as [`reason`], at the cost of no words.
+fn passes(request: &Request, candidate: &Candidate, sources: &Sources<'_>) -> bool {
+    filter_ready::passes(candidate)
+        && filter_resources::passes(request, candidate)
+        && filter_platform::passes(request, candidate)
+        && filter_features::passes(request, candidate)
+        && filter_slots::passes(candidate)
+        && filter_pinned::passes(request, candidate)
+        && filter_affinity::passes(request, candidate)
+        && filter_ports::passes(request, candidate)
+        && filter_constraints::passes(request, candidate)
+        && filter_image::passes(request, candidate, sources)
 }
 
 /// The first filter that a node fails. The image comes last: that it is missing is the one reason
 /// that a client can do something about, and only if there is no other.
-fn check(
-    request: &Request,
-    candidate: &Candidate,
-    sources: &[Option<&Platform>],
-) -> Result<(), Reason> {
-    filter_ready::check(candidate)?;
-    filter_platform::check(request, candidate)?;
-    filter_constraints::check(request, candidate)?;
-    filter_pinned::check(request, candidate)?;
-    filter_ports::check(request, candidate)?;
-    filter_resources::check(request, candidate)?;
-    filter_image::check(request, candidate, sources)
+fn reason(request: &Request, candidate: &Candidate, sources: &Sources<'_>) -> Option<Reason> {
+    filter_ready::reason(candidate)
+        .or_else(|| filter_platform::reason(request, candidate))
+        .or_else(|| filter_features::reason(request, candidate))
+        .or_else(|| filter_constraints::reason(request, candidate))
+        .or_else(|| filter_pinned::reason(request, candidate))
+        .or_else(|| filter_affinity::reason(request, candidate))
+        .or_else(|| filter_ports::reason(request, candidate))
+        .or_else(|| filter_slots::reason(candidate))
+        .or_else(|| filter_resources::reason(request, candidate))
+        .or_else(|| filter_image::reason(request, candidate, sources))
 }
 
-fn refuse(request: &Request, somewhere: bool, mut unfit: Vec<Unfit>) -> Refusal {
-    let only_image = unfit
-        .iter()
-        .any(|unfit| matches!(unfit.reason, Reason::Image { .. }));
-    if only_image && !somewhere {
+/// Nodes that do not fit, by name, and why not.
+fn unfit(request: &Request, candidates: &[Candidate], sources: &Sources<'_>) -> Vec<Unfit> {
+    let why = |candidate: &Candidate| {
+        Some(Unfit {
+            node: candidate.name.clone(),
+            reason: reason(request, candidate, sources)?,
+        })
+    };
+    let mut unfit: Vec<_> = candidates.iter().filter_map(why).collect();
+    unfit.sort_by(|one, other| one.node.cmp(&other.node));
+    unfit
+}
+
+fn refuse(request: &Request, candidates: &[Candidate], sources: &Sources<'_>) -> Refusal {
+    let unfit = unfit(request, candidates, sources);
+    let only_image = |unfit: &Unfit| matches!(unfit.reason, Reason::Image { .. });
+    if sources.is_empty() && unfit.iter().any(only_image) {
         return Refusal::NoImage {
             image: request.image.clone(),
         };
     }
-    unfit.sort_by(|one, other| one.node.cmp(&other.node));
     Refusal::NoNodeFits(unfit)
 }
 
 #[cfg(test)]
 mod tests {
+    use super::Strategy;
     use super::*;
     use crate::model::Protocol;
     use proptest::prelude::*;
+    use proptest::strategy::Strategy as Generates;
 
     const MIB: u64 = 1 << 20;
     const GIB: u64 = 1 << 30;
@@ -240,9 +316,11 @@ mod tests {
             claimed: Resources::ZERO,
             unmanaged: Resources::ZERO,
             containers: 0,
+            slots: None,
+            newest_api: Some(ApiVersion::MAX),
             has_image: true,
             taken: Vec::new(),
-            traits: Traits::default(),
+            traits: Arc::default(),
         }
     }
 
@@ -260,13 +338,13 @@ mod tests {
     fn in_zone(number: u8, zone: &str) -> Candidate {
         let labels = [("zone".to_owned(), zone.to_owned())];
         Candidate {
-            traits: Traits {
+            traits: Arc::new(Traits {
                 node_labels: labels
                     .into_iter()
                     .filter(|(_, zone)| !zone.is_empty())
                     .collect(),
                 ..Traits::default()
-            },
+            }),
             ..host(number)
         }
     }
@@ -502,13 +580,13 @@ mod tests {
                 .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
                 .collect()
         };
-        known.traits = Traits {
+        known.traits = Arc::new(Traits {
             hostname: "iron".to_owned(),
             address: Some("10.0.0.7".to_owned()),
             node_labels: pairs(&[("zone", "a"), ("both", "node")]),
             engine_labels: pairs(&[("disk", "ssd"), ("both", "engine"), ("os", "alpine")]),
             says: pairs(&[("storagedriver", "overlay2"), ("kernelversion", "6.1.0")]),
-        };
+        });
         let id = known.node.to_string();
         for met in [
             "node==host1",
@@ -686,7 +764,213 @@ mod tests {
         assert_eq!(chosen(&request(), &[with_free_memory(1, 0)]), "host1");
     }
 
-    fn any_candidate() -> impl Strategy<Value = Candidate> {
+    fn strategic(strategy: Strategy, claim: Resources) -> Request {
+        Request {
+            strategy,
+            claim,
+            ..request()
+        }
+    }
+
+    #[test]
+    fn binpack_takes_the_node_with_least_left_that_still_fits() {
+        let pack = |gib| strategic(Strategy::Binpack, Resources::new(0, gib * GIB));
+        let nodes = [
+            with_free_memory(1, 8 * GIB),
+            with_free_memory(2, 3 * GIB),
+            with_free_memory(3, 5 * GIB),
+        ];
+        assert_eq!(chosen(&pack(1), &nodes), "host2");
+        assert_eq!(chosen(&pack(4), &nodes), "host3");
+        assert_eq!(chosen(&pack(6), &nodes), "host1");
+        assert_eq!(chosen(&pack(0), &nodes), "host2");
+        // Of equal ones the one with more containers, then the one with the image, then the smaller id.
+        let busy = Candidate {
+            containers: 1,
+            ..host(3)
+        };
+        let bare = Candidate {
+            has_image: false,
+            ..host(1)
+        };
+        let bring = Request {
+            bring_image: true,
+            ..pack(1)
+        };
+        assert_eq!(chosen(&bring, &[host(2), busy]), "host3");
+        assert_eq!(chosen(&bring, &[bare, host(2)]), "host2");
+        assert_eq!(chosen(&bring, &[host(5), host(4)]), "host4");
+    }
+
+    #[test]
+    fn random_takes_any_node_and_the_same_for_the_same_seed() {
+        let nodes: Vec<_> = (1..=4).map(host).collect();
+        let seeded = |seed| Request {
+            seed,
+            ..strategic(Strategy::Random, Resources::ZERO)
+        };
+        let mut times = BTreeMap::new();
+        for seed in 0..400 {
+            let name = chosen(&seeded(seed), &nodes);
+            assert_eq!(name, chosen(&seeded(seed), &nodes));
+            *times.entry(name).or_insert(0) += 1;
+        }
+        assert!(
+            times.len() == 4 && times.values().all(|times| *times > 60),
+            "{times:?}"
+        );
+    }
+
+    #[test]
+    fn strategies_are_read_by_their_names() {
+        for strategy in [Strategy::Spread, Strategy::Binpack, Strategy::Random] {
+            assert_eq!(strategy.to_string().parse(), Ok(strategy));
+        }
+        let said = "most".parse::<Strategy>().expect_err("none").to_string();
+        assert_eq!(
+            said,
+            "`most` is no strategy: it is spread, binpack or random"
+        );
+    }
+
+    /// `container==web ON 1 2`, with `!` and `~` as in affinities.
+    fn near(text: &str) -> Near {
+        let (text, on) = text.split_once(" ON").expect("nodes");
+        Near {
+            text: text.to_owned(),
+            negated: text.contains("!="),
+            soft: text.contains("=~"),
+            nodes: on
+                .split_whitespace()
+                .map(|number| node(number.parse().expect("a number")))
+                .collect(),
+        }
+    }
+
+    fn with_affinities(texts: &[&str]) -> Request {
+        Request {
+            affinities: texts.iter().map(|text| near(text)).collect(),
+            ..request()
+        }
+    }
+
+    #[test]
+    fn affinities_join_and_part() {
+        let nodes = [host(1), host(2), host(3)];
+        let check = |texts: &[&str], expected: &str| {
+            let said = match place(&with_affinities(texts), &nodes) {
+                Ok(chosen) => chosen.name.to_string(),
+                Err(refusal) => refusal.to_string(),
+            };
+            assert_eq!(said, expected, "{texts:?}");
+        };
+        check(&["container==web ON 2"], "host2");
+        check(&["container!=web ON 1"], "host2");
+        check(&["container!=web ON 1 2", "tier==front ON 1 3"], "host3");
+        check(&["container==~web ON 3"], "host3");
+        check(&["container==~web ON"], "host1");
+        check(&["container!=~web ON 1 2 3", "tier==~front ON 3"], "host3");
+        check(
+            &["container==web ON"],
+            "no node fits: host1, host2, host3 excluded by affinity container==web (have nothing of the kind)",
+        );
+        check(
+            &["container!=web ON 1", "image==x ON 1 3", "tier!=front ON 3"],
+            "no node fits: host1 excluded by affinity container!=web (has it); host2 excluded by affinity image==x \
+             (has nothing of the kind); host3 excluded by affinity tier!=front (has it)",
+        );
+    }
+
+    #[test]
+    fn a_node_takes_no_more_containers_than_it_has_slots() {
+        let slotted = |number, containers| Candidate {
+            containers,
+            slots: Some(2),
+            ..host(number)
+        };
+        assert_eq!(chosen(&request(), &[slotted(1, 2), slotted(2, 1)]), "host2");
+        assert_eq!(
+            refused(&request(), &[slotted(1, 2)]),
+            "no node fits: host1 has all of its 2 slots taken"
+        );
+        assert_eq!(
+            refused(&request(), &[slotted(1, 2), slotted(2, 3)]),
+            "no node fits: host1, host2 have all of their 2 slots taken"
+        );
+    }
+
+    #[test]
+    fn an_engine_too_old_for_a_field_does_not_get_it() {
+        let old = |number| Candidate {
+            newest_api: Some(ApiVersion::new(1, 41)),
+            ..host(number)
+        };
+        let asked = Request {
+            features: vec![Feature {
+                field: "VolumeOptions.Subpath",
+                since: ApiVersion::new(1, 45),
+            }],
+            ..request()
+        };
+        assert_eq!(chosen(&request(), &[old(1), host(2)]), "host1");
+        assert_eq!(chosen(&asked, &[old(1), host(2)]), "host2");
+        assert_eq!(
+            refused(&asked, &[old(1)]),
+            "no node fits: host1 speaks API 1.41 at most, and VolumeOptions.Subpath needs 1.45"
+        );
+        assert_eq!(
+            refused(&asked, &[old(1), old(2)]),
+            "no node fits: host1, host2 speak API 1.41 at most, and VolumeOptions.Subpath needs 1.45"
+        );
+    }
+
+    #[test]
+    fn a_decision_says_how_each_node_stood() {
+        let asked = Request {
+            claim: Resources::new(0, GIB),
+            ..constrained(&["zone!=c", "zone==~b"])
+        };
+        let roomy = Candidate {
+            claimed: Resources::new(0, GIB),
+            ..in_zone(1, "b")
+        };
+        let decision = decide(
+            &asked,
+            &[in_zone(3, "c"), in_zone(2, "a"), roomy, in_zone(4, "b")],
+        );
+        let best: Vec<_> = decision
+            .best
+            .iter()
+            .map(|standing| {
+                format!(
+                    "{} {} {}",
+                    standing.node, standing.broken, standing.left_per_mille
+                )
+            })
+            .collect();
+        assert_eq!(best, ["host4 0 875", "host1 0 750", "host2 1 875"]);
+        assert_eq!((decision.candidates, decision.fit), (4, 3));
+        assert_eq!(
+            decision.why_not(),
+            ["host3 excluded by constraint zone!=c (zone is c)"]
+        );
+    }
+
+    #[test]
+    fn a_ledger_gives_back_what_it_held() {
+        let asked = Request {
+            claim: Resources::new(0, 5 * GIB),
+            ..request()
+        };
+        let mut ledger = Ledger::new(vec![host(1), host(2)]);
+        let first = ledger.place(&asked, "a").expect("fits");
+        ledger.place(&asked, "b").expect("fits");
+        assert!(ledger.place(&asked, "c").is_err());
+        ledger.give_back(first.node, asked.claim);
+        assert_eq!(ledger.place(&asked, "c"), Ok(first));
+    }
+
+    fn any_candidate() -> impl Generates<Value = Candidate> {
         let verdict = prop_oneof![
             4 => Just(Verdict::Ready),
             1 => Just(Verdict::Joining),
@@ -735,13 +1019,14 @@ mod tests {
                             by: "web".to_owned(),
                         })
                         .collect(),
+                    slots: (containers > 0).then_some(2),
                     ..in_zone(0, zone)
                 }
             },
         )
     }
 
-    fn any_candidates() -> impl Strategy<Value = Vec<Candidate>> {
+    fn any_candidates() -> impl Generates<Value = Vec<Candidate>> {
         prop::collection::vec(any_candidate(), 0..6).prop_map(|mut candidates| {
             for (number, candidate) in (1..).zip(&mut candidates) {
                 candidate.node = node(number);
@@ -751,22 +1036,36 @@ mod tests {
         })
     }
 
-    fn any_request() -> impl Strategy<Value = Request> {
+    fn any_request() -> impl Generates<Value = Request> {
         let pins = prop::collection::vec(prop::collection::btree_set(1u8..6, 1..5), 0..2);
         let arch = prop::option::weighted(0.2, prop_oneof![Just("amd64"), Just("arm64")]);
         let ports = prop::collection::vec(80u16..83, 0..2);
         let zones = ["zone==a", "zone!=a", "zone==~b", "zone!=~b", "node!=host2"];
         let constraints = prop::collection::vec(prop::sample::select(zones.to_vec()), 0..3);
+        let affinities = ["a==1 ON 1 3", "a!=1 ON 2 4", "a==~1 ON 2", "a!=~1 ON 1"];
+        let affinities = prop::collection::vec(prop::sample::select(affinities.to_vec()), 0..2);
+        let strategies = [Strategy::Spread, Strategy::Binpack, Strategy::Random];
+        let strategy = (prop::sample::select(strategies.to_vec()), any::<u64>());
         (
             0u64..4,
             0u64..4,
             ports,
             any::<bool>(),
             arch,
-            (pins, constraints),
+            (pins, constraints, affinities, strategy),
         )
             .prop_map(
-                |(cpus, gib, ports, bring_image, arch, (pins, constraints))| Request {
+                |(
+                    cpus,
+                    gib,
+                    ports,
+                    bring_image,
+                    arch,
+                    (pins, constraints, affinities, (strategy, seed)),
+                )| Request {
+                    affinities: affinities.iter().map(|text| near(text)).collect(),
+                    strategy,
+                    seed,
                     claim: Resources::new(cpus * 1_000_000_000, gib * GIB),
                     ports: ports.into_iter().map(tcp).collect(),
                     bring_image,
@@ -818,6 +1117,11 @@ mod tests {
                 .ports
                 .iter()
                 .all(|port| on.taken.iter().all(|taken| taken.port != *port))
+            && request
+                .affinities
+                .iter()
+                .all(|near| near.soft || near.negated != near.nodes.contains(&on.node))
+            && (on.slots.is_none() || on.containers < 2)
             && room
             && image
     }
@@ -841,7 +1145,9 @@ mod tests {
             "zone!=~b" => zone == Some("b"),
             _ => false,
         };
-        request.constraints.iter().filter(broken).count()
+        let unmet = |near: &&Near| near.soft && near.negated == near.nodes.contains(&on.node);
+        let affinities = request.affinities.iter().filter(unmet).count();
+        request.constraints.iter().filter(broken).count() + affinities
     }
 
     proptest! {
@@ -851,6 +1157,21 @@ mod tests {
             candidates in any_candidates(),
         ) {
             let answer = place(&request, &candidates);
+            let decision = decide(&request, &candidates);
+            prop_assert_eq!(&decision.outcome, &answer);
+            prop_assert_eq!(decision.fit + decision.unfit.len(), candidates.len(), "each node is in one of both");
+            if let Ok(chosen) = &answer {
+                prop_assert_eq!(&decision.best[0].node, &chosen.name);
+            }
+            let mut ledger = Ledger::new(candidates.clone());
+            prop_assert_eq!(&ledger.place(&request, "it"), &answer, "the ledger chooses the same");
+            for node in ledger.nodes() {
+                let was = candidates.iter().find(|on| on.node == node.node).expect("one of them");
+                let chosen = answer.as_ref().is_ok_and(|chosen| chosen.node == node.node);
+                let held = if chosen { request.claim } else { Resources::ZERO };
+                prop_assert_eq!(node.claimed, was.claimed.saturating_add(held));
+                prop_assert_eq!(node.free(), ledger.node(node.node).expect("there").free());
+            }
             let mut reversed = candidates.clone();
             reversed.reverse();
             prop_assert_eq!(&answer, &place(&request, &reversed), "the order does not matter");

@@ -3,6 +3,8 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
+use api_compat::ApiVersion;
+
 use crate::model::{NodeName, Platform, PublishedPort, Shortfall};
 
 /// Why a container goes nowhere.
@@ -61,6 +63,27 @@ pub enum Reason {
         /// What the node has there; none where its name says it all.
         value: Option<String>,
     },
+    /// The user wants to be with what is not there, or away from what is.
+    Affinity {
+        /// The affinity as it was written.
+        affinity: String,
+        /// Whether it asks to be away.
+        negated: bool,
+    },
+    /// It takes no more containers.
+    Slots {
+        /// So many are its limit.
+        slots: u32,
+    },
+    /// Its engine does not know a field of the request.
+    Feature {
+        /// The field.
+        field: &'static str,
+        /// The API version that it came with.
+        since: ApiVersion,
+        /// The newest that the engine speaks.
+        speaks: ApiVersion,
+    },
     /// Something that the container needs is elsewhere.
     Pinned {
         /// Ends the sentence `host3 excluded by …`.
@@ -112,8 +135,26 @@ impl fmt::Display for Refusal {
         if unfit.is_empty() {
             return f.write_str("the cluster has no nodes");
         }
+        Grouped(unfit).fmt(f)
+    }
+}
+
+/// Nodes and why each does not fit, those that share a reason in one sentence.
+#[derive(Debug)]
+pub struct Grouped<'a>(pub &'a [Unfit]);
+
+impl Grouped<'_> {
+    /// The sentences, in the order of their first nodes.
+    pub fn sentences(&self) -> Vec<String> {
+        self.groups()
+            .iter()
+            .map(|group| Sentence(group).to_string())
+            .collect()
+    }
+
+    fn groups(&self) -> Vec<Vec<&Unfit>> {
         let mut groups: Vec<Vec<&Unfit>> = Vec::new();
-        for unfit in unfit {
+        for unfit in self.0 {
             match groups
                 .iter_mut()
                 .find(|group| group[0].reason.joins(&unfit.reason))
@@ -122,17 +163,25 @@ impl fmt::Display for Refusal {
                 None => groups.push(vec![unfit]),
             }
         }
-        for (at, group) in groups.iter().enumerate() {
-            if at > 0 {
-                f.write_str("; ")?;
-            }
-            say(f, group)?;
-        }
-        Ok(())
+        groups
+    }
+}
+
+impl fmt::Display for Grouped<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.sentences().join("; "))
     }
 }
 
 /// One sentence about nodes that share a reason.
+struct Sentence<'a>(&'a [&'a Unfit]);
+
+impl fmt::Display for Sentence<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        say(f, self.0)
+    }
+}
+
 fn say(f: &mut fmt::Formatter<'_>, group: &[&Unfit]) -> fmt::Result {
     let names: Vec<_> = group.iter().map(|unfit| unfit.node.as_str()).collect();
     f.write_str(&names.join(", "))?;
@@ -154,6 +203,34 @@ fn say(f: &mut fmt::Formatter<'_>, group: &[&Unfit]) -> fmt::Result {
                 values if values.is_empty() => Ok(()),
                 values => write!(f, " ({key} is {})", values.join(", ")),
             }
+        }
+        Reason::Affinity { affinity, negated } => {
+            let (has, it) = match (negated, many) {
+                (false, false) => ("has", "nothing of the kind"),
+                (false, true) => ("have", "nothing of the kind"),
+                (true, false) => ("has", "it"),
+                (true, true) => ("have", "it"),
+            };
+            write!(f, " excluded by affinity {affinity} ({has} {it})")
+        }
+        Reason::Slots { slots } => {
+            let (has, its) = if many {
+                ("have", "their")
+            } else {
+                ("has", "its")
+            };
+            write!(f, " {has} all of {its} {slots} slots taken")
+        }
+        Reason::Feature {
+            field,
+            since,
+            speaks,
+        } => {
+            let speak = if many { "speak" } else { "speaks" };
+            write!(
+                f,
+                " {speak} API {speaks} at most, and {field} needs {since}"
+            )
         }
         Reason::Pinned { why } => write!(f, " excluded by {why}"),
         Reason::Port { port, .. } => {

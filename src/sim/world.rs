@@ -273,6 +273,7 @@ impl World {
             prefix_names: false,
             given_names: Default::default(),
             random_ports: RandomPorts::default(),
+            placing: Default::default(),
         };
         let log = manager::Log {
             store,

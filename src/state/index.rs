@@ -33,6 +33,8 @@ pub struct Totals {
     pub claimed: Resources,
     /// How many there are, claiming or not.
     pub placements: u32,
+    /// Tells the claims of those that claim from any others, but for the odds of 64 bits.
+    pub digest: u64,
 }
 
 impl Index {
@@ -110,6 +112,7 @@ impl Index {
         totals.placements += 1;
         if placement.claiming {
             totals.claimed = totals.claimed.saturating_add(placement.claim);
+            totals.digest = totals.digest.wrapping_add(digest(placement));
         }
         self.ports.add(placement);
     }
@@ -138,6 +141,7 @@ impl Index {
             totals.placements -= 1;
             if placement.claiming {
                 totals.claimed = totals.claimed.saturating_sub(placement.claim);
+                totals.digest = totals.digest.wrapping_sub(digest(placement));
             }
             if totals.placements == 0 {
                 self.totals.remove(&placement.node);
@@ -147,6 +151,23 @@ impl Index {
         }
         self.ports.remove(placement);
     }
+}
+
+/// Of a placement and its claim (FNV-1a): sums of these do not depend on the order.
+fn digest(placement: &Placement) -> u64 {
+    let Resources {
+        cpu_nanos,
+        memory_bytes,
+    } = placement.claim;
+    let request = placement.request.as_bytes().iter().copied();
+    let claim = [cpu_nanos, memory_bytes]
+        .into_iter()
+        .flat_map(u64::to_le_bytes);
+    request
+        .chain(claim)
+        .fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+            (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+        })
 }
 
 /// The names a placement holds: two during a rename.

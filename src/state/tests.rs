@@ -93,6 +93,7 @@ fn report(number: u8, capacity: Resources) -> Command {
         engine: EngineFacts {
             engine_id: format!("engine {number}"),
             capacity,
+            allocatable: None,
             platform: Platform {
                 os: "linux".to_owned(),
                 arch: "amd64".to_owned(),

@@ -23,6 +23,7 @@ mod old_clients;
 mod placing;
 mod pool_of_one;
 mod pooled;
+mod scheduling;
 mod streams;
 mod volumes;
 
@@ -43,6 +44,7 @@ fn main() -> ExitCode {
         streams::cases(),
         finding::cases(),
         placing::cases(),
+        scheduling::cases(),
         nodes::cases(),
         images::cases(),
         image_faults::cases(),

@@ -3,6 +3,7 @@
 
 use api_compat::create::{Body, check_content_type, check_name};
 use api_compat::error::ApiError;
+use api_compat::features;
 use api_compat::json_edit::{Edit, quote};
 use api_compat::policies::Policies;
 use http::header::CONTENT_LENGTH;
@@ -14,6 +15,7 @@ use super::super::reply::{self, Outcome, from_manager};
 use super::super::{Proxy, build};
 use crate::engine::full;
 use crate::manager::CreateOrder;
+use crate::scheduler::{NoStrategy, Strategy};
 
 /// Creates a container somewhere.
 pub(super) async fn create(proxy: &Proxy, mut exchange: Exchange) -> Outcome {
@@ -34,6 +36,8 @@ pub(super) async fn create(proxy: &Proxy, mut exchange: Exchange) -> Outcome {
     build::learn(proxy).await;
     let wanted = body.read()?;
     let policies = Policies::take(&mut body)?;
+    let strategy = strategy(&policies)?;
+    let features = features::needed(body.edit().root(), exchange.version);
     // The engine looks for the image first: a missing one is what the client can do something about.
     if !name.is_empty() && proxy.manager.has_image(&wanted.image) {
         check_name(&name)?;
@@ -45,7 +49,9 @@ pub(super) async fn create(proxy: &Proxy, mut exchange: Exchange) -> Outcome {
     let order = CreateOrder {
         name: (!name.is_empty()).then_some(name),
         wanted: &wanted,
-        constraints: &policies.constraints,
+        policies: &policies,
+        strategy,
+        features,
         body: &body,
         paths_must_exist,
         query,
@@ -54,7 +60,7 @@ pub(super) async fn create(proxy: &Proxy, mut exchange: Exchange) -> Outcome {
     };
     let created = proxy.manager.create(order).await.map_err(from_manager)?;
     let mut reply = reply::passed_on(created.reply.clone());
-    let mut warnings = Vec::new();
+    let mut warnings: Vec<String> = created.warning.iter().cloned().collect();
     if sees_one_node {
         warnings.push(format!(
             "this container is given the engine socket of node {} and sees that node only: to work with the whole pool, \
@@ -63,8 +69,6 @@ pub(super) async fn create(proxy: &Proxy, mut exchange: Exchange) -> Outcome {
         ));
     }
     warnings.extend(proxy.entry.warnings(&created));
-    let without_effect = policies.without_effect.iter();
-    warnings.extend(without_effect.map(|wish| format!("{wish} has no effect yet")));
     if reply.status() == StatusCode::CREATED && !warnings.is_empty() {
         let warned = with_warnings(&created.reply.body, &warnings)?;
         reply
@@ -73,6 +77,14 @@ pub(super) async fn create(proxy: &Proxy, mut exchange: Exchange) -> Outcome {
         *reply.body_mut() = full(warned);
     }
     Ok(reply)
+}
+
+/// The strategy that a label asks for.
+pub(in super::super) fn strategy(policies: &Policies) -> Result<Option<Strategy>, ApiError> {
+    let asked = policies.strategy.as_deref().map(str::parse);
+    asked.transpose().map_err(|error: NoStrategy| {
+        ApiError::bad_parameter(format!("label com.flotilla.strategy: {error}"))
+    })
 }
 
 fn with_warnings(body: &[u8], ours: &[String]) -> Result<Vec<u8>, ApiError> {

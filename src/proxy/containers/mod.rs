@@ -19,6 +19,8 @@ use super::reply::{self, Outcome};
 use super::{Proxy, images, splice};
 use crate::engine::{Container, Host, ListKind};
 
+pub(super) use create::strategy;
+
 /// Answers what concerns containers.
 pub(super) async fn handle(proxy: &Proxy, exchange: Exchange) -> Outcome {
     use Operation as O;

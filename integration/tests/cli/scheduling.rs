@@ -1,0 +1,356 @@
+//! How a node is chosen among those that fit, what users wish for, and what they are told of it.
+
+use std::collections::BTreeSet;
+
+use anyhow::{Context as _, Result, ensure};
+use integration::harness::{Case, case};
+use integration::lab::Lab;
+use integration::pool::Pool;
+
+use crate::contains;
+
+/// So many clients create containers at once.
+const CLIENTS: usize = 16;
+/// So many containers; `CREATES` makes it more.
+const CREATES: usize = 96;
+
+pub(crate) fn cases() -> Vec<Case> {
+    vec![
+        case("a_pool_packs_if_it_is_told_to", strategies),
+        case("containers_join_and_part_as_their_users_wish", affinities),
+        case("replicas_that_part_do_so_at_once_too", parting_at_once),
+        case("a_wish_that_cannot_be_read_is_refused", bad_wishes),
+        case("a_node_takes_no_more_than_its_slots", slots),
+        case("a_decision_is_explained_and_planned", explained),
+        case("what_is_kept_for_the_system_is_not_promised", reserved),
+        case("a_pool_can_lose_a_node_if_it_is_told_to", survivable),
+        case("many_creates_at_once_never_overbook", never_overbooked),
+    ]
+}
+
+fn strategies(lab: &Lab) -> Result<()> {
+    let pool = Pool::of(&lab.endpoints(), &["--strategy", "binpack"])?;
+    let mut nodes = BTreeSet::new();
+    for name in ["a1", "a2", "a3", "a4"] {
+        pool.ok(&format!("run -d --name={name} -m 16m busybox sleep 600"))?;
+        nodes.insert(pool.node_of(name)?);
+    }
+    ensure!(nodes.len() == 1, "packed onto {nodes:?}");
+    pool.ok("run -d --name=b1 -l com.flotilla.strategy=spread busybox sleep 600")?;
+    ensure!(!nodes.contains(&pool.node_of("b1")?), "it was packed too");
+    pool.ok("run -d --name=c1 -l com.flotilla.strategy=random busybox sleep 600")?;
+    pool.refuses(
+        "run -d -l com.flotilla.strategy=most busybox true",
+        "label com.flotilla.strategy: `most` is no strategy: it is spread, binpack or random",
+    )
+}
+
+fn affinities(lab: &Lab) -> Result<()> {
+    let pool = Pool::over(lab)?;
+    pool.ok("run -d --name=db -l tier=back busybox sleep 600")?;
+    let home = pool.node_of("db")?;
+    let id = pool.ok("inspect -f {{.Id}} db")?;
+    let same = |wish: &str, expected: bool| {
+        pool.ok(&format!("run -d --name=it {wish} busybox sleep 600"))?;
+        let node = pool.node_of("it")?;
+        pool.ok("rm -f it")?;
+        ensure!(
+            (node == home) == expected,
+            "{wish}: it is on {node}, db on {home}"
+        );
+        Ok(())
+    };
+    same("-e affinity:container==db", true)?;
+    same(&format!("-e affinity:container=={id}"), true)?;
+    same("-e affinity:container==/^d.$/", true)?;
+    same("-e affinity:container!=db", false)?;
+    same("-e affinity:tier==back", true)?;
+    same("-e affinity:tier==b*", true)?;
+    same("-e affinity:tier!=back", false)?;
+    same("-e affinity:label==tier=back", true)?;
+    same("-e affinity:label!=tier", false)?;
+    same("-e affinity:container==~db", true)?;
+    same("-l 'com.flotilla.affinity=container==db; tier==back'", true)?;
+    same(
+        "-l 'com.docker.swarm.affinities=[\"container!=db\"]'",
+        false,
+    )?;
+    // A soft wish gives way, a hard one does not.
+    pool.ok("run -d --name=x1 -e affinity:container==~nosuch busybox sleep 600")?;
+    pool.refuses(
+        "run -d -e affinity:container==nosuch busybox true",
+        "no node fits: host1, host2, host3 excluded by affinity container==nosuch (have nothing of the kind)",
+    )?;
+    // An image that one node has only.
+    lab.host(1).docker(&["tag", "busybox", "only:there"])?;
+    let probe = || {
+        let output = pool.run("create --name=z1 -e affinity:image==only busybox true")?;
+        Ok(output.code == 0)
+    };
+    integration::wait::until_true("the tag is seen", crate::SOON, probe)?;
+    ensure!(pool.node_of("z1")? == "host2", "it is on another node");
+    // What was wished is a label, and no variable of the container.
+    pool.ok("run -d --name=y1 -e affinity:container==db busybox sleep 600")?;
+    let labels = pool.ok("inspect -f '{{json .Config.Labels}} {{json .Config.Env}}' y1")?;
+    contains(
+        &labels,
+        r#""com.docker.swarm.affinities":"[\"container==db\"]""#,
+    )?;
+    ensure!(!labels.contains("affinity:container"), "{labels}");
+    Ok(())
+}
+
+fn parting_at_once(lab: &Lab) -> Result<()> {
+    let pool = Pool::over(lab)?;
+    let line = "run -d -l app=web -e affinity:app!=web busybox sleep 600";
+    let outputs = std::thread::scope(|scope| {
+        let runs: Vec<_> = (0..5).map(|_| scope.spawn(|| pool.run(line))).collect();
+        let ended = runs.into_iter().map(|run| run.join().expect("no panic"));
+        ended.collect::<Result<Vec<_>>>()
+    })?;
+    let ran = outputs.iter().filter(|output| output.code == 0).count();
+    ensure!(ran == 3, "{ran} of five ran: {outputs:?}");
+    let nodes = pool.ok("ps -f label=app=web --format '{{.Label \"com.flotilla.node\"}}'")?;
+    let nodes: BTreeSet<&str> = nodes.lines().collect();
+    ensure!(nodes.len() == 3, "they are on {nodes:?}");
+    pool.refuses(line, "excluded by affinity app!=web (have it)")
+}
+
+fn bad_wishes(lab: &Lab) -> Result<()> {
+    let pool = Pool::over(lab)?;
+    for (wish, expected) in [
+        (
+            "-e affinity:container=web",
+            "invalid affinity \"container=web\": it has neither == nor !=, as in container==web",
+        ),
+        ("-e affinity:node==host1", "as in constraint:node==host1"),
+        (
+            "-l com.flotilla.constraint=zone",
+            "invalid constraint \"zone\"",
+        ),
+        (
+            "-l com.docker.swarm.affinities=x",
+            "must be a JSON array of texts, as in [\"container==web\"]",
+        ),
+    ] {
+        pool.refuses(&format!("create {wish} busybox true"), expected)?;
+    }
+    let body = br#"{"Image":"busybox","Env":["affinity:a=b"]}"#;
+    let answer = pool.ask("POST", "/containers/create", body)?;
+    ensure!(answer.status == 400, "{answer:?}");
+    Ok(())
+}
+
+fn slots(lab: &Lab) -> Result<()> {
+    let pool = Pool::of(&lab.endpoints(), &["--slots", "2"])?;
+    pool.flotilla("node update host1 --label-add com.flotilla.slots=1")?
+        .ok()?;
+    for _ in 0..5 {
+        pool.ok("run -d busybox sleep 600")?;
+    }
+    pool.refuses(
+        "run -d busybox true",
+        "no node fits: host1 has all of its 1 slots taken; host2, host3 have all of their 2 slots taken",
+    )
+}
+
+fn explained(lab: &Lab) -> Result<()> {
+    let pool = Pool::over(lab)?;
+    pool.flotilla("node update host2 --label-add zone=b")?
+        .ok()?;
+    pool.ok("run -d --name=web -m 64m -e constraint:zone==b busybox sleep 600")?;
+    let said = pool.flotilla("explain web")?.ok()?;
+    contains(&said, "web goes to host2")?;
+    contains(
+        &said,
+        "host1, host3 excluded by constraint zone==b (zone is unset)",
+    )?;
+    pool.refusal("run -d --name=big -m 999g busybox true")?;
+    let said = pool.flotilla("explain big")?.ok()?;
+    contains(&said, "big fits nowhere")?;
+    contains(&said, "lack memory (need 999GiB")?;
+    let refusal = pool.flotilla("explain nosuch")?.refusal()?;
+    contains(&refusal, "no decision about nosuch is remembered")?;
+    let json = pool.ask("GET", "/flotilla/v1/decisions/web", b"")?.json()?;
+    ensure!(json["Node"] == "host2" && json["Fit"] == 1, "{json}");
+
+    let before = pool.ok("ps -aq")?;
+    let said = pool
+        .flotilla("plan --count 2 --memory 1m --constraint zone==b")?
+        .ok()?;
+    contains(&said, "2 of 2 would fit: host2 2")?;
+    let said = pool.flotilla("plan --memory 999g")?.ok()?;
+    contains(&said, "0 of 1 would fit")?;
+    contains(&said, "lack memory")?;
+    pool.ok("run -d --name=free --label x=y -e constraint:node==host2 busybox sleep 600")?;
+    let said = pool.flotilla("plan --lose host2")?.ok()?;
+    contains(
+        &said,
+        "Without host2, 0 of its 2 containers could run elsewhere",
+    )?;
+    contains(
+        &said,
+        "web: no node fits: host1, host3 excluded by constraint zone==b",
+    )?;
+    contains(
+        &said,
+        "free: no node fits: host1, host3 excluded by constraint node==host2",
+    )?;
+    pool.ok("rm -f free")?;
+    pool.says("ps -aq", &before)
+}
+
+fn reserved(lab: &Lab) -> Result<()> {
+    let memory = {
+        let pool = Pool::over(lab)?;
+        pool.ask("GET", "/info", b"")?.json()?["MemTotal"].as_u64()
+    };
+    // Of each node 200 MiB are left, and half as much again may be promised.
+    let keep = (memory.unwrap_or_default() / 3)
+        .saturating_sub(200 << 20)
+        .to_string();
+    let settings = [
+        "--reserve-memory",
+        &keep,
+        "--overcommit",
+        "0.5",
+        "--default-memory",
+        "140m",
+    ];
+    let pool = Pool::of(&lab.endpoints(), &settings)?;
+    for name in ["a1", "a2", "a3", "a4", "a5", "a6"] {
+        pool.ok(&format!("run -d --name={name} busybox sleep 600"))?;
+    }
+    pool.refuses(
+        "run -d busybox true",
+        "lack memory (need 140MiB; 20MiB, 20MiB, 20MiB free of 300MiB)",
+    )?;
+    pool.refuses(
+        "update -m 170m --memory-swap 400m a1",
+        "lacks memory (need 30MiB, 20MiB free of 300MiB)",
+    )?;
+    // What runs there behind the pool's back counts, also when a container is to start again.
+    pool.ok("stop -t 0 a1")?;
+    let node = pool.node_of("a1")?;
+    let host = lab.hosts().iter().find(|host| node == host.name());
+    let host = host.context("no such host")?;
+    host.docker(&[
+        "run",
+        "-d",
+        "--name=stranger",
+        "-m",
+        "100m",
+        "busybox",
+        "sleep",
+        "600",
+    ])?;
+    let started = || Ok(pool.run("start a1")?.code != 0);
+    integration::wait::until_true("the stranger is counted", crate::SOON, || {
+        pool.ok("stop -t 0 a1")?;
+        started()
+    })?;
+    pool.refuses(
+        "start a1",
+        &format!("node {node} lacks memory (need 140MiB, 60MiB free of 300MiB)"),
+    )?;
+    host.docker(&["rm", "-f", "stranger"])?;
+    integration::wait::until_true("the stranger is gone", crate::SOON, || Ok(!started()?))
+}
+
+fn survivable(lab: &Lab) -> Result<()> {
+    let memory = {
+        let pool = Pool::over(lab)?;
+        pool.ask("GET", "/info", b"")?.json()?["MemTotal"].as_u64()
+    };
+    // 200 MiB of each node may be promised: two nodes' worth, if one may be lost.
+    let keep = (memory.unwrap_or_default() / 3)
+        .saturating_sub(200 << 20)
+        .to_string();
+    let settings =
+        |word| ["--reserve-memory", &keep, "--survive-node-loss", word].map(str::to_owned);
+    let begin = |word| {
+        let settings = settings(word);
+        Pool::of(&lab.endpoints(), &settings.each_ref().map(String::as_str))
+    };
+    {
+        let pool = begin("refuse")?;
+        for name in ["a1", "a2", "a3", "a4"] {
+            pool.ok(&format!("run -d --name={name} -m 100m busybox sleep 600"))?;
+        }
+        pool.refuses(
+            "run -d -m 100m busybox true",
+            "would find no room elsewhere if that node was lost",
+        )?;
+        pool.ok("run -d --name=b1 busybox sleep 600")?;
+        let said = pool.flotilla("plan --lose host1")?.ok()?;
+        ensure!(!said.contains("could no longer run"), "{said}");
+        pool.ok("rm -f a1 a2 a3 a4 b1")?;
+    }
+    let pool = begin("warn")?;
+    for name in ["a1", "a2", "a3", "a4"] {
+        let output = pool.run(&format!("run -d --name={name} -m 100m busybox sleep 600"))?;
+        ensure!(
+            output.code == 0 && !output.stderr.contains("WARNING"),
+            "{output:?}"
+        );
+    }
+    let output = pool.run("run -d --name=a5 -m 100m busybox sleep 600")?;
+    ensure!(output.code == 0, "{output:?}");
+    contains(
+        &output.stderr,
+        "would find no room elsewhere if that node was lost",
+    )
+}
+
+fn never_overbooked(lab: &Lab) -> Result<()> {
+    let pool = Pool::over(lab)?;
+    let memory = pool.ask("GET", "/info", b"")?.json()?["MemTotal"].as_u64();
+    let creates = std::env::var("CREATES")
+        .ok()
+        .and_then(|text| text.parse().ok());
+    let creates = creates.unwrap_or(CREATES).next_multiple_of(CLIENTS);
+    // Two of three fit.
+    let each = memory.unwrap_or_default() / u64::try_from(creates * 2 / 3)?;
+    let body = format!(
+        r#"{{"Image":"busybox","Cmd":["true"],"HostConfig":{{"Memory":{each},"MemoryReservation":{each}}}}}"#
+    );
+    let statuses = std::thread::scope(|scope| {
+        let client = || {
+            let asked = (0..creates / CLIENTS)
+                .map(|_| pool.ask("POST", "/containers/create", body.as_bytes()));
+            let answers = asked.collect::<Result<Vec<_>>>()?;
+            Ok(answers
+                .iter()
+                .map(|answer| answer.status)
+                .collect::<Vec<_>>())
+        };
+        let clients: Vec<_> = (0..CLIENTS).map(|_| scope.spawn(client)).collect();
+        let ended = clients
+            .into_iter()
+            .map(|client| client.join().expect("no panic"));
+        ended.collect::<Result<Vec<_>>>()
+    })?
+    .concat();
+    let made = statuses.iter().filter(|status| **status == 201).count();
+    let refused = statuses.iter().filter(|status| **status == 409).count();
+    ensure!(made + refused == creates && refused > 0, "{statuses:?}");
+    let nodes = pool.ask("GET", "/flotilla/v1/nodes", b"")?.json()?;
+    let mut reserved = 0;
+    for node in nodes.as_array().into_iter().flatten() {
+        let promised = node["Reserved"]["MemoryBytes"].as_u64().unwrap_or(u64::MAX);
+        let has = node["Description"]["Resources"]["MemoryBytes"]
+            .as_u64()
+            .unwrap_or_default();
+        ensure!(promised <= has, "overbooked: {node}");
+        ensure!(
+            has - promised < each,
+            "it could have taken one more: {node}"
+        );
+        reserved += promised;
+    }
+    ensure!(
+        reserved == each * u64::try_from(made)?,
+        "{made} were made, {reserved} is reserved"
+    );
+    Ok(())
+}

@@ -1,0 +1,130 @@
+//! The decisions of late: why a container is where it is, or why it is nowhere.
+//!
+//! **Invariant**: in memory only, and no more than [`KEPT`] of them.
+
+use std::collections::VecDeque;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use super::{CreateOrder, Manager};
+use crate::api;
+use crate::clock;
+use crate::engine::Found;
+use crate::model::RequestId;
+use crate::scheduler::{self, Decision, Request, Standing};
+
+/// So many decisions are remembered.
+const KEPT: usize = 256;
+
+/// The newest decisions, oldest first.
+#[derive(Debug, Default)]
+pub(super) struct Decisions(Mutex<VecDeque<Kept>>);
+
+#[derive(Debug)]
+struct Kept {
+    request: RequestId,
+    decision: api::Decision,
+}
+
+impl Decisions {
+    pub(super) fn keep(&self, request: RequestId, decision: api::Decision) {
+        let mut all = self.lock();
+        if all.len() == KEPT {
+            all.pop_front();
+        }
+        all.push_back(Kept { request, decision });
+    }
+
+    fn newest(&self, wanted: impl Fn(&Kept) -> bool) -> Option<api::Decision> {
+        let all = self.lock();
+        let found = all.iter().rev().find(|kept| wanted(kept));
+        found.map(|kept| kept.decision.clone())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, VecDeque<Kept>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Manager {
+    /// The decision about a container: by name, id or the beginning of one, also of one that went nowhere.
+    pub fn explain(&self, reference: &str) -> Option<api::Decision> {
+        let of_container = || {
+            let Found::One(container) = self.fleet.inventory.find(reference) else {
+                return None;
+            };
+            let request = container.request?;
+            self.decisions.newest(|kept| kept.request == request)
+        };
+        let by_name = || {
+            self.decisions
+                .newest(|kept| kept.decision.container == reference)
+        };
+        of_container().or_else(by_name)
+    }
+}
+
+/// A decision in the words of our API.
+pub(super) fn told(
+    order: &CreateOrder<'_>,
+    name: &str,
+    request: &Request,
+    decision: &Decision,
+) -> api::Decision {
+    let (node, refusal) = match &decision.outcome {
+        Ok(chosen) => (Some(chosen.name.to_string()), None),
+        Err(refusal) => (None, Some(refusal.to_string())),
+    };
+    let constraints = order.policies.constraints.iter().map(ToString::to_string);
+    let affinities = order.policies.affinities.iter().map(ToString::to_string);
+    api::Decision {
+        container: name.to_owned(),
+        at: clock::now(),
+        node,
+        refusal,
+        strategy: request.strategy,
+        claim: api::Resources {
+            cpu_nanos: request.claim.cpu_nanos,
+            memory_bytes: request.claim.memory_bytes,
+        },
+        constraints: constraints.collect(),
+        affinities: affinities.collect(),
+        nodes: decision.candidates,
+        fit: decision.fit,
+        best: decision.best.iter().map(standing).collect(),
+        unfit: decision.why_not(),
+    }
+}
+
+fn standing(standing: &Standing) -> api::Standing {
+    let Standing {
+        free, containers, ..
+    } = *standing;
+    api::Standing {
+        node: standing.node.to_string(),
+        suspect: standing.suspect,
+        soft_unmet: standing.broken,
+        left_per_mille: standing.left_per_mille,
+        free: api::Resources {
+            cpu_nanos: free.cpu_nanos,
+            memory_bytes: free.memory_bytes,
+        },
+        containers,
+        has_image: standing.has_image,
+    }
+}
+
+impl Manager {
+    /// Decides once more, in words, and remembers it. Deciding is pure, so it comes to the same.
+    pub(super) fn remember(
+        &self,
+        order: &CreateOrder<'_>,
+        named: Option<(RequestId, &str)>,
+        request: &Request,
+        candidates: &[scheduler::Candidate],
+    ) {
+        let Some((id, name)) = named else { return };
+        let decision = scheduler::decide(request, candidates);
+        self.decisions
+            .keep(id, told(order, name, request, &decision));
+    }
+}

@@ -1,0 +1,265 @@
+//! What would be if: whether containers would fit, and what could no longer run without a node.
+//!
+//! The answers are those of the same scheduler over the same numbers as when it counts.
+//!
+//! **Invariant**: nothing is committed and no engine is asked.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use api_compat::ApiVersion;
+use api_compat::container_item::Head;
+use api_compat::policies::Policies;
+
+use super::affinities::Newcomer;
+use super::decisions::told;
+use super::{CreateOrder, Error, Manager};
+use crate::api::{Loss, Moved, Plan, Stranded};
+use crate::model::{NetworkId, NodeId, Placement, PortOrigin, PublishedPort, RequestId, Resources};
+use crate::scheduler::{self, Candidate, Ledger, Request, TakenPort};
+use crate::state::Cluster;
+
+/// What a plan has put on a node so far.
+#[derive(Debug, Clone, Default)]
+struct Added {
+    claim: Resources,
+    containers: u32,
+    ports: Vec<TakenPort>,
+}
+
+type AddedByNode = BTreeMap<NodeId, Added>;
+
+/// Containers that stay together.
+type Group = Vec<Arc<Placement>>;
+
+impl Manager {
+    /// Where `count` containers like this one would go, and what would become of those of the node `lose` then.
+    pub fn plan(
+        &self,
+        order: Option<(&CreateOrder<'_>, u32)>,
+        lose: Option<NodeId>,
+    ) -> Result<Plan, Error> {
+        let cluster = self.cluster();
+        let mut added = AddedByNode::new();
+        let mut plan = Plan::default();
+        if let Some((order, count)) = order {
+            self.plan_creates(order, count, &cluster, &mut added, &mut plan)?;
+        }
+        if let Some(node) = lose {
+            plan.loss = Some(self.plan_loss(node, &cluster, added)?);
+        }
+        Ok(plan)
+    }
+
+    fn plan_creates(
+        &self,
+        order: &CreateOrder<'_>,
+        count: u32,
+        cluster: &Cluster,
+        added: &mut AddedByNode,
+        plan: &mut Plan,
+    ) -> Result<(), Error> {
+        let mut request = self.request(order, &self.joins(order.wanted), cluster)?;
+        let image = self.image(&request.image);
+        let mut candidates = self.candidates(&request, image.as_ref(), cluster, &BTreeSet::new());
+        if request.image.is_empty() {
+            for candidate in &mut candidates {
+                candidate.has_image = true;
+            }
+        }
+        let name = order.name.as_deref().unwrap_or("(planned)");
+        let mut ledger = Ledger::new(candidates);
+        for _ in 0..count {
+            // As a create: a port parts containers, but forbids none.
+            if scheduler::place(&request, ledger.nodes()).is_err() {
+                request.ports.clear();
+            }
+            let decision = scheduler::decide(&request, ledger.nodes());
+            plan.decision = Some(told(order, name, &request, &decision));
+            let Ok(chosen) = &decision.outcome else {
+                return Ok(());
+            };
+            plan.placed.push(chosen.name.to_string());
+            ledger.hold(chosen.node, &request, name);
+            let once = Added::one(request.claim, &request.ports, name);
+            added.entry(chosen.node).or_default().add(once);
+            let newcomer = Newcomer::new(order.wanted, name, chosen.node);
+            let affinities = order.policies.affinities.iter();
+            for (near, affinity) in request.affinities.iter_mut().zip(affinities) {
+                if newcomer.is_meant_by(affinity) {
+                    near.nodes.insert(chosen.node);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives what runs on the node a place elsewhere, the largest first.
+    fn plan_loss(
+        &self,
+        node: NodeId,
+        cluster: &Cluster,
+        mut added: AddedByNode,
+    ) -> Result<Loss, Error> {
+        let lost = cluster
+            .node(node)
+            .ok_or_else(|| Error::Impossible("the node has just left the cluster".to_owned()))?;
+        let mut loss = Loss {
+            node: lost.name.to_string(),
+            ..Loss::default()
+        };
+        for group in groups(cluster, node) {
+            let placed = self.plan_move(node, &group, cluster, &mut added);
+            let containers = group.iter().map(|placement| placement.name.clone());
+            match placed {
+                Ok(node) => loss.movable.extend(containers.map(|container| Moved {
+                    container,
+                    node: node.clone(),
+                })),
+                Err(why) => loss.stranded.extend(containers.map(|container| Stranded {
+                    container,
+                    why: why.clone(),
+                })),
+            }
+        }
+        loss.movable.sort_by(|a, b| a.container.cmp(&b.container));
+        loss.stranded.sort_by(|a, b| a.container.cmp(&b.container));
+        Ok(loss)
+    }
+
+    /// The node that would take a group, or why there is none.
+    fn plan_move(
+        &self,
+        from: NodeId,
+        group: &[Arc<Placement>],
+        cluster: &Cluster,
+        added: &mut AddedByNode,
+    ) -> Result<String, String> {
+        let mut volumes = group.iter().filter_map(|one| tied_by(cluster, one));
+        if let Some(volume) = volumes.next() {
+            return Err(format!("volume {volume} is on that node only"));
+        }
+        let request = self.request_to_move(from, group, cluster)?;
+        let mut candidates = self.candidates(&request, None, cluster, &BTreeSet::from([from]));
+        for candidate in &mut candidates {
+            // It is in the pool: whether it can be brought in time is another question.
+            candidate.has_image = true;
+            if let Some(added) = added.get(&candidate.node) {
+                added.apply(candidate);
+            }
+        }
+        let chosen = scheduler::place(&request, &candidates).map_err(|no| no.to_string())?;
+        let once = Added::one(request.claim, &request.ports, &group[0].name);
+        added.entry(chosen.node).or_default().add(once);
+        Ok(chosen.name.to_string())
+    }
+
+    /// What a group asks of another node, as far as it is known without its node.
+    fn request_to_move(
+        &self,
+        from: NodeId,
+        group: &[Arc<Placement>],
+        cluster: &Cluster,
+    ) -> Result<Request, String> {
+        let engine = cluster.node(from).and_then(|node| node.engine.as_ref());
+        let mut request = Request {
+            platform: engine.map(|engine| engine.platform.clone()),
+            ..Request::default()
+        };
+        for placement in group {
+            request.claim = request.claim.saturating_add(placement.claim);
+            let mut ports: Vec<PublishedPort> = placement
+                .ports
+                .iter()
+                .filter(|claim| claim.origin == PortOrigin::Asked)
+                .map(|claim| claim.port)
+                .collect();
+            request.ports.append(&mut ports);
+            let policies = self.policies_of(placement)?;
+            let near = self.near(&policies.affinities, cluster);
+            request.affinities.extend(near);
+            request.constraints.extend(policies.constraints);
+        }
+        for near in &mut request.affinities {
+            near.nodes.remove(&from);
+        }
+        Ok(request)
+    }
+
+    /// What a container that exists says of its nodes.
+    fn policies_of(&self, placement: &Placement) -> Result<Policies, String> {
+        let container = placement.container;
+        let Some(container) = container.and_then(|id| self.fleet.inventory.get(&id)) else {
+            return Ok(Policies::default());
+        };
+        let mut item = Vec::new();
+        container.render(&mut item, ApiVersion::MAX, "", "");
+        let Ok(head) = Head::parse(&item) else {
+            return Ok(Policies::default());
+        };
+        let labels = head.labels.iter().map(|(key, value)| (&**key, &**value));
+        Policies::of_labels(&labels.collect::<Vec<_>>()).map_err(|error| error.message)
+    }
+}
+
+impl Added {
+    fn one(claim: Resources, ports: &[PublishedPort], by: &str) -> Self {
+        let taken = |port: &PublishedPort| TakenPort {
+            port: *port,
+            by: by.to_owned(),
+        };
+        Self {
+            claim,
+            containers: 1,
+            ports: ports.iter().map(taken).collect(),
+        }
+    }
+
+    fn add(&mut self, more: Self) {
+        self.claim = self.claim.saturating_add(more.claim);
+        self.containers += more.containers;
+        self.ports.extend(more.ports);
+    }
+
+    fn apply(&self, candidate: &mut Candidate) {
+        candidate.claimed = candidate.claimed.saturating_add(self.claim);
+        candidate.containers += self.containers;
+        candidate.taken.extend_from_slice(&self.ports);
+    }
+}
+
+/// The first volume of a container that is on its node only.
+pub(super) fn tied_by<'a>(cluster: &Cluster, placement: &'a Placement) -> Option<&'a String> {
+    placement.volumes.iter().find(|name| {
+        let record = cluster.volume(placement.realm, name);
+        record.is_some_and(|record| record.residence.bound().is_some())
+    })
+}
+
+/// What runs on a node, the largest first: containers that share a network of the cluster stay together.
+fn groups(cluster: &Cluster, node: NodeId) -> Vec<Group> {
+    let mut by_network: BTreeMap<NetworkId, usize> = BTreeMap::new();
+    let mut groups: Vec<BTreeMap<RequestId, Arc<Placement>>> = Vec::new();
+    let running = cluster.placements_on(node).filter(|one| one.claiming);
+    for placement in running {
+        let mut group = BTreeMap::from([(placement.request, Arc::clone(placement))]);
+        // Groups that this one joins are one from now on.
+        for network in &placement.networks {
+            if let Some(at) = by_network.get(network) {
+                group.append(&mut groups[*at]);
+            }
+        }
+        let networks = group.values().flat_map(|placement| &placement.networks);
+        by_network.extend(networks.map(|network| (*network, groups.len())));
+        groups.push(group);
+    }
+    let size = |group: &Group| {
+        let claims = group.iter().map(|placement| placement.claim);
+        let sum = claims.fold(Resources::ZERO, Resources::saturating_add);
+        (sum.memory_bytes, sum.cpu_nanos)
+    };
+    let groups = groups.into_iter().filter(|group| !group.is_empty());
+    let mut groups: Vec<Group> = groups.map(|group| group.into_values().collect()).collect();
+    groups.sort_by_key(|group| std::cmp::Reverse(size(group)));
+    groups
+}

@@ -1,0 +1,120 @@
+//! N+1, as the settings ask for it: no create may leave the pool unable to lose a node, or it is warned of.
+//!
+//! All that runs and is not tied to its node by a volume counts, whether or not it would be restarted elsewhere by
+//! itself. CPU and memory count alone: constraints and the like may forbid more.
+//!
+//! **Invariant**: it looks at what is promised with the choice in it, before the choice is committed.
+
+use std::sync::{Mutex, PoisonError};
+
+use super::placing::Choice;
+use super::plan::tied_by;
+use super::{CreateOrder, Error, Manager};
+use crate::model::{NodeId, Realm, Residence, Resources};
+use crate::scheduler::{Standby, Survival};
+use crate::state::Cluster;
+
+/// What is done about a create after which the pool could not lose each of its nodes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum SurviveNodeLoss {
+    /// Nothing.
+    #[default]
+    Off,
+    /// Its client is warned.
+    Warn,
+    /// It is refused.
+    Refuse,
+}
+
+/// The plans for the loss of nodes.
+#[derive(Debug, Default)]
+pub(super) struct Surviving(Mutex<Survival>);
+
+impl Manager {
+    /// Judges a choice: a warning, if there is one to give.
+    pub(super) fn survives(
+        &self,
+        order: &CreateOrder<'_>,
+        choice: &Choice,
+    ) -> Result<Option<String>, Error> {
+        let claim = self.claim(order.wanted);
+        let mode = self.settings.placing.survive_node_loss;
+        if mode == SurviveNodeLoss::Off || claim == Resources::ZERO {
+            return Ok(None);
+        }
+        let cluster = self.cluster();
+        let node = choice.host.tag.id;
+        let mut volumes = order.wanted.volumes.iter();
+        let movable = volumes.all(|volume| {
+            let record = cluster.volume(Realm::DEFAULT, &volume.name);
+            record.is_some_and(|record| {
+                matches!(
+                    record.residence,
+                    Residence::Shared { .. } | Residence::PerNode { .. }
+                )
+            })
+        });
+        let at_risk = self.at_risk(&cluster, node, claim, movable);
+        let Some(lost) = at_risk.first() else {
+            return Ok(None);
+        };
+        let names = at_risk.iter().filter_map(|id| cluster.node(*id));
+        let names: Vec<_> = names.map(|node| node.name.as_str()).collect();
+        let lost = cluster
+            .node(*lost)
+            .map(|node| node.name.as_str())
+            .unwrap_or_default();
+        let why = format!(
+            "with this container on {}, what runs on {} would find no room elsewhere if that node was lost \
+             (`flotilla plan --lose {lost}` shows what)",
+            choice.host.tag.name,
+            names.join(", "),
+        );
+        match mode {
+            SurviveNodeLoss::Refuse => Err(Error::Impossible(format!(
+                "{why}; the manager's setting survive-node-loss=refuse forbids that: claim less, free something or add a node"
+            ))),
+            SurviveNodeLoss::Warn | SurviveNodeLoss::Off => Ok(Some(why)),
+        }
+    }
+
+    /// The nodes that the pool could not lose, once a node has one more claim.
+    fn at_risk(
+        &self,
+        cluster: &Cluster,
+        on: NodeId,
+        claim: Resources,
+        movable: bool,
+    ) -> Vec<NodeId> {
+        let hosts = self.fleet.hosts();
+        let up = cluster.nodes().filter(|node| node.is_ready());
+        let standbys: Vec<Standby> = up
+            .filter_map(|node| {
+                let host = hosts.get(&node.id)?;
+                let here = node.id == on;
+                let more = if here { claim } else { Resources::ZERO };
+                let unmanaged = self.fleet.inventory.counts(&node.id).unmanaged_claims;
+                let free = cluster.free(node.id).saturating_sub(unmanaged);
+                Some(Standby {
+                    node: node.id,
+                    takes_work: host.is_counted() && host.is_up() && node.takes_new_work(),
+                    free: free.saturating_sub(more),
+                    // A choice that is not committed has no digest: no plan is kept for it.
+                    digest: cluster.totals(node.id).digest.wrapping_add(u64::from(here)),
+                })
+            })
+            .collect();
+        let claims = |node: NodeId| {
+            let running = cluster.placements_on(node);
+            let running = running.filter(|one| one.claiming && tied_by(cluster, one).is_none());
+            let added = (node == on && movable).then_some(claim);
+            running.map(|one| one.claim).chain(added).collect()
+        };
+        let mut survival = self
+            .surviving
+            .0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        survival.at_risk(&standbys, claims)
+    }
+}

@@ -1,0 +1,120 @@
+//! Nodes and what is left of them, kept from one decision to the next.
+//!
+//! A decision changes one node, and so does what is given back: neither looks at any container. What each decision needs of
+//! each node is kept side by side, so that thousands of nodes stay in the processor's cache; the rest of a node is looked at
+//! only if it could be chosen.
+//!
+//! **Invariant**: it chooses what [`place`] would choose among its nodes; what is held on a node is the sum of what was placed
+//! there and not given back.
+
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
+
+use super::brief::Brief;
+use super::strategy;
+use super::{
+    Candidate, Chosen, Place, Refusal, Request, Sources, TakenPort, broken, passes, place,
+};
+use crate::model::{NodeId, Resources};
+
+/// Nodes, and what is left of each.
+#[derive(Debug, Clone, Default)]
+pub struct Ledger {
+    nodes: Vec<Candidate>,
+    /// What each decision needs of each, in the same order.
+    briefs: Vec<Brief>,
+    at: BTreeMap<NodeId, usize>,
+}
+
+impl Ledger {
+    /// Begins with what the nodes have left.
+    pub fn new(nodes: Vec<Candidate>) -> Self {
+        let ids = nodes.iter().map(|node| node.node);
+        let at = ids.enumerate().map(|(at, id)| (id, at)).collect();
+        let briefs = nodes.iter().map(Brief::of).collect();
+        Self { nodes, briefs, at }
+    }
+
+    /// The nodes as they are now.
+    pub fn nodes(&self) -> &[Candidate] {
+        &self.nodes
+    }
+
+    /// One of them.
+    pub fn node(&self, id: NodeId) -> Option<&Candidate> {
+        self.at.get(&id).map(|at| &self.nodes[*at])
+    }
+
+    /// Chooses a node and holds there what is asked for, in the name of `holder`.
+    pub fn place(&mut self, request: &Request, holder: &str) -> Result<Chosen, Refusal> {
+        let chosen = match self.best(request) {
+            Some(best) => Chosen::of(best),
+            None => place(request, &self.nodes)?,
+        };
+        self.hold(chosen.node, request, holder);
+        Ok(chosen)
+    }
+
+    /// The best of the nodes that fit: a whole node is looked at only if its brief could be that of the best.
+    fn best(&self, request: &Request) -> Option<&Candidate> {
+        let sources = Sources::new(&self.nodes);
+        let mut best: Option<(Place, &Candidate)> = None;
+        for (brief, node) in self.briefs.iter().zip(&self.nodes) {
+            if !brief.has_room(request.claim) {
+                continue;
+            }
+            let standing = |broken| {
+                (
+                    Reverse(brief.suspect),
+                    Reverse(broken),
+                    strategy::rank(request, brief),
+                )
+            };
+            let is_better =
+                |standing: &Place| best.as_ref().is_none_or(|(found, _)| standing > found);
+            if !is_better(&standing(0)) || !passes(request, node, &sources) {
+                continue;
+            }
+            let standing = standing(broken(request, node));
+            if is_better(&standing) {
+                best = Some((standing, node));
+            }
+        }
+        best.map(|(_, node)| node)
+    }
+
+    /// Holds on a node what is asked for, fit or not: it may run there already.
+    pub fn hold(&mut self, id: NodeId, request: &Request, holder: &str) {
+        let Some(node) = self.node_mut(id) else {
+            return;
+        };
+        node.claimed = node.claimed.saturating_add(request.claim);
+        node.containers = node.containers.saturating_add(1);
+        let ports = request.ports.iter().map(|port| TakenPort {
+            port: *port,
+            by: holder.to_owned(),
+        });
+        node.taken.extend(ports);
+        self.note(id);
+    }
+
+    /// Gives back what one container held.
+    pub fn give_back(&mut self, id: NodeId, claim: Resources) {
+        if let Some(node) = self.node_mut(id) {
+            node.claimed = node.claimed.saturating_sub(claim);
+            node.containers = node.containers.saturating_sub(1);
+        }
+        self.note(id);
+    }
+
+    /// Brings a node's brief up to date.
+    fn note(&mut self, id: NodeId) {
+        if let Some(at) = self.at.get(&id) {
+            self.briefs[*at] = Brief::of(&self.nodes[*at]);
+        }
+    }
+
+    fn node_mut(&mut self, id: NodeId) -> Option<&mut Candidate> {
+        self.at.get(&id).map(|at| &mut self.nodes[*at])
+    }
+}
