@@ -11,6 +11,7 @@
 //! another one of the two than we.
 
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 
 use crate::claim::Claim;
 use crate::error::ApiError;
@@ -415,17 +416,18 @@ impl<'a> Body<'a> {
 }
 
 impl<'a> Create<'a> {
-    /// With `PublishAllPorts`: the ports that the body exposes and binds to nothing, with key, number and protocol. What
-    /// the image exposes is not known here.
+    /// With `PublishAllPorts`: the ports that are exposed and bound to nothing, with key, number and protocol. What the image
+    /// exposes has to be added to `exposed` for that.
     pub fn published_besides(&self) -> impl Iterator<Item = (&str, u16, &str)> {
         let is_bound = |key: &str| self.host_ports.iter().any(|port| port.key == *key);
-        let exposed = self.exposed.iter().filter(|_| self.publish_all);
+        let exposed: BTreeSet<&str> = self.exposed.iter().map(|key| &**key).collect();
+        let exposed = exposed.into_iter().filter(|_| self.publish_all);
         exposed.filter_map(move |key| {
             let (number, protocol) = split_port(key);
             let number = go_text::parse_port(number)
                 .ok()
                 .filter(|number| *number > 0)?;
-            (!is_bound(key)).then_some((&**key, number, protocol))
+            (!is_bound(key)).then_some((key, number, protocol))
         })
     }
 
@@ -986,15 +988,15 @@ mod tests {
         for (bindings, all) in [
             (
                 "",
-                r#","PortBindings":{"80/tcp":[{"HostPort":"20000"}],"53/udp":[{"HostPort":"20000"}]}"#,
+                r#","PortBindings":{"53/udp":[{"HostPort":"20000"}],"80/tcp":[{"HostPort":"20000"}]}"#,
             ),
             (
                 r#","PortBindings":{}"#,
-                r#","PortBindings":{"80/tcp":[{"HostPort":"20000"}],"53/udp":[{"HostPort":"20000"}]}"#,
+                r#","PortBindings":{"53/udp":[{"HostPort":"20000"}],"80/tcp":[{"HostPort":"20000"}]}"#,
             ),
             (
                 r#","PortBindings":null"#,
-                r#","PortBindings":{"80/tcp":[{"HostPort":"20000"}],"53/udp":[{"HostPort":"20000"}]}"#,
+                r#","PortBindings":{"53/udp":[{"HostPort":"20000"}],"80/tcp":[{"HostPort":"20000"}]}"#,
             ),
             (
                 r#","PortBindings":{"80/tcp":[{"HostPort":"1"}]}"#,

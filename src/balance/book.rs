@@ -3,7 +3,7 @@
 //! | question | answer |
 //! | --- | --- |
 //! | who shares a port's entry | containers of one group (one compose service, one `com.flotilla.entry` label); all others are alone |
-//! | several groups publish one number | the first one keeps it as long as one of its containers serves; then the oldest of the others |
+//! | several groups publish one number | the first one keeps it as long as one of its containers serves; then the one of the others that was started first |
 //! | who serves | what runs, is healthy (or has no health check), and publishes the port on all addresses of its node |
 //!
 //! **Invariant**: a change of one container costs the ports of that container, whatever else there is.
@@ -38,7 +38,7 @@ pub(crate) struct Serving {
     pub(crate) node: NodeId,
     /// With whom it shares entries.
     pub(crate) group: Group,
-    /// When it was made, in nanoseconds since 1970.
+    /// When it was started, in nanoseconds since 1970.
     pub(crate) since: i64,
     /// The ports of the pool that it publishes.
     pub(crate) ports: Vec<PoolPort>,

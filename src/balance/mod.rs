@@ -41,6 +41,10 @@ use crate::tasks::{Stopping, Tasks};
 const CONNECTIONS: u64 = 32_768;
 /// So many descriptors are left to everything else: clients of the API, engines, the log.
 const OTHERS: u64 = 2048;
+/// How long a start waits for nodes to be listed: so often, with so much between.
+const LISTED_TRIES: usize = 60;
+/// See [`LISTED_TRIES`].
+const LISTED_PERIOD: Duration = Duration::from_millis(50);
 /// How often a port that could not be listened on is tried again.
 const RETRY: Duration = Duration::from_secs(1);
 /// So many connections may wait to be accepted on one port.
@@ -111,6 +115,7 @@ impl EntryPoint {
         if self.scope != Scope::All {
             return stopping.wait().await;
         }
+        self.until_all_are_listed().await;
         let mut news = self.fleet.inventory.follow_published();
         loop {
             for port in self.changed_ports() {
@@ -182,12 +187,27 @@ impl EntryPoint {
 
     /// Takes in what containers publish now. Returns the ports that this is about.
     fn changed_ports(&self) -> BTreeSet<PoolPort> {
+        let ids = self.fleet.inventory.take_published();
+        let now = |id| self.fleet.inventory.get(&id).and_then(|c| serving(&c));
+        let mut changes: Vec<_> = ids.into_iter().map(|id| (id, now(id))).collect();
+        // Of several that appear at once, as after a start of the manager, who came first has the port.
+        changes.sort_by_key(|(_, serving)| serving.as_ref().map(|serving| serving.since));
         let mut touched = BTreeSet::new();
-        for id in self.fleet.inventory.take_published() {
-            let serving = self.fleet.inventory.get(&id).and_then(|c| serving(&c));
+        for (id, serving) in changes {
             touched.append(&mut lock(&self.book).set(id, serving));
         }
         touched
+    }
+
+    /// After a start of the manager: who has a port shows when all nodes that are up were listed.
+    async fn until_all_are_listed(&self) {
+        for _ in 0..LISTED_TRIES {
+            let hosts = self.fleet.hosts();
+            if hosts.values().all(|host| host.is_synced() || !host.is_up()) {
+                return;
+            }
+            tokio::time::sleep(LISTED_PERIOD).await;
+        }
     }
 
     /// Makes what is listened on agree with the book.
@@ -346,7 +366,7 @@ fn serving(container: &Container) -> Option<Serving> {
     (!ports.is_empty()).then(|| Serving {
         node: container.host.id,
         group: group_of(container.id, container.entry.as_deref()),
-        since: container.created_nanos,
+        since: container.since.started.unwrap_or(container.created_nanos),
         ports,
     })
 }

@@ -18,6 +18,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use api_compat::image_ref::{ImageRef, Named};
+use api_compat::json_view::View;
 use api_compat::query::Query;
 use api_compat::route::Operation;
 use http::StatusCode;
@@ -30,6 +31,8 @@ use crate::state::{Change, Command, ImageRemoval, Sighting, meant};
 
 /// An engine moves a tag within so long, or is taken for hung.
 const TAG_PATIENCE: Duration = Duration::from_secs(30);
+/// An engine says so soon what an image is, or is not waited for.
+const LOOK_PATIENCE: Duration = Duration::from_secs(2);
 /// Removing large images takes engines a while.
 const REMOVE_PATIENCE: Duration = Duration::from_secs(120);
 
@@ -72,6 +75,29 @@ impl Manager {
         let mut up: Vec<_> = hosts.values().filter(|host| host.is_up()).collect();
         up.sort_by_cached_key(|host| host.health().verdict != Verdict::Ready);
         self.image_among(&up, reference)
+    }
+
+    /// The ports that an image exposes, such as `80/tcp`, as one of its nodes says; nothing if none does in time.
+    pub async fn exposed_by(&self, reference: &str) -> Vec<String> {
+        let Some(image) = self.image(reference) else {
+            return Vec::new();
+        };
+        let mut holders = image.holders.iter();
+        let Some((host, id)) = holders.find_map(|host| Some((host, image.id_on(host)?))) else {
+            return Vec::new();
+        };
+        let call = EngineCall::get(format!("/images/{id}/json"));
+        let Ok(Ok(reply)) = tokio::time::timeout(LOOK_PATIENCE, host.call(call)).await else {
+            return Vec::new();
+        };
+        let Ok(inspected) = View::parse(&reply.body) else {
+            return Vec::new();
+        };
+        let exposed = inspected
+            .get("Config")
+            .and_then(|config| config.get("ExposedPorts"));
+        let members = exposed.into_iter().flat_map(|ports| ports.members());
+        members.map(|port| port.key.into_owned()).collect()
     }
 
     /// The image that `reference` means on these nodes, which are up.

@@ -155,6 +155,14 @@ fn random(lab: &Lab) -> Result<()> {
         "-P got {all}"
     );
     comes_to_answer(MANAGER, all, "all")?;
+    pool.ok("commit --change 'EXPOSE 80' all exposing")?;
+    pool.ok("run -d --name=image --hostname=image -P exposing")?;
+    let image = number(&pool, "image")?;
+    ensure!(
+        (21_000..22_000).contains(&image) && ports.insert(image),
+        "-P got {image}"
+    );
+    comes_to_answer(MANAGER, image, "image")?;
     let before = number(&pool, "web-0")?;
     pool.ok("restart -t 0 web-0")?;
     ensure!(number(&pool, "web-0")? == before, "it has another port");

@@ -1,6 +1,8 @@
 //! `POST /containers/create`: reads what placing needs, has the manager place it, and answers as the
 //! chosen node's engine did.
 
+use std::borrow::Cow;
+
 use api_compat::create::{Body, check_content_type, check_name};
 use api_compat::error::ApiError;
 use api_compat::features;
@@ -34,7 +36,11 @@ pub(super) async fn create(proxy: &Proxy, mut exchange: Exchange) -> Outcome {
         .to_owned();
     let mut body = Body::parse(&bytes)?;
     build::learn(proxy).await;
-    let wanted = body.read()?;
+    let mut wanted = body.read()?;
+    if wanted.publish_all {
+        let exposed = proxy.manager.exposed_by(&wanted.image).await;
+        wanted.exposed.extend(exposed.into_iter().map(Cow::Owned));
+    }
     let policies = Policies::take(&mut body)?;
     let strategy = strategy(&policies)?;
     let features = features::needed(body.edit().root(), exchange.version);
