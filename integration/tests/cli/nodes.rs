@@ -449,9 +449,10 @@ fn bad_constraints(lab: &Lab) -> Result<()> {
         br#"{"Image":"busybox","Env":["constraint:zone"]}"#,
     )?;
     ensure!(answer.status == 400, "{answer:?}");
-    let created = pool.run("create -e affinity:container==x busybox true")?;
-    contains(&created.stderr, "affinity:container==x has no effect yet")?;
-    Ok(())
+    pool.refuses(
+        "create -e affinity:container==x busybox true",
+        "excluded by affinity container==x",
+    )
 }
 
 /// One container on each of these nodes, named after it.

@@ -87,7 +87,9 @@ fn affinities(lab: &Lab) -> Result<()> {
         let output = pool.run("create --name=z1 -e affinity:image==only busybox true")?;
         Ok(output.code == 0)
     };
-    integration::wait::until_true("the tag is seen", crate::SOON, probe)?;
+    let seen = integration::wait::until_true("the tag is seen", crate::SOON, probe);
+    lab.host(1).docker(&["rmi", "only:there"])?;
+    seen?;
     ensure!(pool.node_of("z1")? == "host2", "it is on another node");
     // What was wished is a label, and no variable of the container.
     pool.ok("run -d --name=y1 -e affinity:container==db busybox sleep 600")?;
