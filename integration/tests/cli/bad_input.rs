@@ -28,7 +28,7 @@ fn refused_early(lab: &Lab) -> Result<()> {
     let pool = Pool::over(lab)?;
     let mut wire = Wire::open(&pool.manager.tcp())?;
     for (path, status) in [
-        ("/volumes/create", 501),
+        ("/swarm/init", 501),
         ("/flotilla/v1/nosuch", 404),
         ("/nosuch", 404),
     ] {
