@@ -1,7 +1,8 @@
 //! Where the engines, the stock CLI and the image come from.
 //!
 //! A recent engine of the machine is used as it is. Otherwise the packages are unpacked, not installed, below the lab
-//! folder: once per machine, whoever asks first, while others wait. Only `iproute2` and `iptables` are installed.
+//! folder: once per machine, whoever asks first, while others wait. Only `iproute2`, `iptables` and, for the old compose,
+//! `python3-venv` are installed.
 //!
 //! **Invariant**: what stands under its final name is whole; a folder in the making has another name.
 
@@ -234,6 +235,13 @@ pub fn old_compose() -> Result<PathBuf, Unavailable> {
 const INSTALLED: &str = "installed";
 
 fn install_old_compose(root: &Path) -> Result<()> {
+    // Debian has neither Python nor its way to make environments unless something asked for them.
+    let mut makes_environments = Command::new("python3");
+    makes_environments.args(["-c", "import venv, ensurepip"]);
+    if process::succeed(&mut makes_environments, QUICK).is_err() {
+        say("installing python3-venv with apt-get");
+        install_packages(&["python3-venv"])?;
+    }
     say("installing docker-compose 1.29.2 with pip");
     let mut venv = Command::new("python3");
     process::succeed(venv.args(["-m", "venv", "--clear"]).arg(root), PATIENT)?;
