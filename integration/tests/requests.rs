@@ -92,13 +92,18 @@ const BODY: &[u8] = br#"{"Image":"busybox","Cmd":["sleep","600"]}"#;
 
 fn create_and_start(lab: &Lab) -> Result<()> {
     let (pool, counter) = counted(lab)?;
+    costs_four(&pool, &counter, BODY)
+}
+
+/// Creates and starts two containers of this body, at four requests each.
+fn costs_four(pool: &Pool, counter: &Counter, body: &[u8]) -> Result<()> {
     for name in ["one", "two"] {
-        let made = pool.ask("POST", &format!("/containers/create?name={name}"), BODY)?;
+        let made = pool.ask("POST", &format!("/containers/create?name={name}"), body)?;
         ensure!(made.status == 201, "{made:?}");
         let started = pool.ask("POST", &format!("/containers/{name}/start"), b"")?;
         ensure!(started.status == 204, "{started:?}");
         cost(
-            &counter,
+            counter,
             &[
                 "POST /containers/create",
                 "GET /containers/json",
@@ -115,22 +120,7 @@ fn volume_there(lab: &Lab) -> Result<()> {
     pool.ok("run --rm -v data:/d busybox true")?;
     settled(&counter)?;
     let body = br#"{"Image":"busybox","Cmd":["sleep","600"],"HostConfig":{"Binds":["data:/d"]}}"#;
-    for name in ["one", "two"] {
-        let made = pool.ask("POST", &format!("/containers/create?name={name}"), body)?;
-        ensure!(made.status == 201, "{made:?}");
-        let started = pool.ask("POST", &format!("/containers/{name}/start"), b"")?;
-        ensure!(started.status == 204, "{started:?}");
-        cost(
-            &counter,
-            &[
-                "POST /containers/create",
-                "GET /containers/json",
-                "POST /containers/ID/start",
-                "GET /containers/json",
-            ],
-        )?;
-    }
-    Ok(())
+    costs_four(&pool, &counter, body)
 }
 
 fn lists(lab: &Lab) -> Result<()> {
