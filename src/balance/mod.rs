@@ -34,7 +34,6 @@ use self::book::{Backend, Book, Group, PoolPort, Serving};
 use crate::engine::{Container, Endpoint, Fleet, HostTag, RunState};
 use crate::manager::{Created, Manager};
 use crate::model::{ContainerId, NodeId, PortClaim, Protocol};
-use crate::state::Cluster;
 use crate::tasks::{Stopping, Tasks};
 
 /// So many connections may be open through the entry point, two sockets each, if this process may have so many.
@@ -257,17 +256,23 @@ impl EntryPoint {
 
     /// Fails with who has it, if a container of this machine's own engine publishes the port.
     async fn may_listen(&self, port: PoolPort) -> Result<(), String> {
-        let mut here = Vec::new();
-        for host in self.fleet.hosts().values() {
-            if self.is_here(&host.tag).await {
-                here.push(host.tag.id);
+        let cluster = self.manager.cluster();
+        let publishers: Vec<_> = cluster
+            .ports()
+            .published_on(port.protocol, port.number)
+            .collect();
+        for node in publishers {
+            let host = self.fleet.host(&node);
+            if let Some(host) = host
+                && self.is_here(&host.tag).await
+            {
+                return Err(format!(
+                    "a container of node {}, which is this machine, publishes it",
+                    host.tag.name
+                ));
             }
         }
-        let cluster = self.manager.cluster();
-        match may_listen(&cluster, &here, port) {
-            true => Ok(()),
-            false => Err("a container of this machine's engine publishes it".to_owned()),
-        }
+        Ok(())
     }
 
     fn targets(&self, backends: &[Backend]) -> Vec<Target> {
@@ -321,11 +326,14 @@ impl EntryPoint {
             return *known;
         }
         let is_here = match host.endpoint {
-            Endpoint::Unix(_) => true,
+            Endpoint::Unix(_) => Some(true),
             _ => is_own(reached_at(host)).await,
         };
-        lock(&self.here).insert(host.id, is_here);
-        is_here
+        if let Some(is_here) = is_here {
+            lock(&self.here).insert(host.id, is_here);
+        }
+        // A name that nobody can resolve now is asked for again.
+        is_here.unwrap_or(false)
     }
 }
 
@@ -334,16 +342,6 @@ fn connections() -> usize {
     let most = rustix::process::getrlimit(Resource::Nofile).current;
     let room = most.map_or(CONNECTIONS, |most| most.saturating_sub(OTHERS) / 2);
     usize::try_from(room.clamp(64, CONNECTIONS)).unwrap_or(64)
-}
-
-/// Whether the manager beside the engines of `here` may listen on a port: not if anything there publishes it, running or
-/// not, on whatever address.
-fn may_listen(cluster: &Cluster, here: &[NodeId], port: PoolPort) -> bool {
-    !here.iter().any(|node| {
-        cluster
-            .ports()
-            .is_published_on(*node, port.protocol, port.number)
-    })
 }
 
 /// What a container serves at the managers; nothing if it does not run, is not well, is not ours, or has its ports on an
@@ -391,16 +389,14 @@ fn reached_at(host: &HostTag) -> &str {
 }
 
 /// Whether a name or an address is one of this machine's: only those can be bound.
-async fn is_own(name: &str) -> bool {
-    let Ok(found) = tokio::net::lookup_host((name, 0)).await else {
-        return false;
-    };
-    for address in found {
+/// Nothing if the name cannot be resolved.
+async fn is_own(name: &str) -> Option<bool> {
+    for address in tokio::net::lookup_host((name, 0)).await.ok()? {
         if address.ip().is_loopback() || UdpSocket::bind(address).await.is_ok() {
-            return true;
+            return Some(true);
         }
     }
-    false
+    Some(false)
 }
 
 /// All addresses of this machine, of both families if it has both.

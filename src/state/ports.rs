@@ -14,7 +14,7 @@ use super::RandomPorts;
 pub struct PortBook {
     held: OrdMap<Slot, PortHold>,
     /// How many placements of a node publish a number, whether they hold it now or not.
-    published: OrdMap<(NodeId, Protocol, u16), u32>,
+    published: OrdMap<(Protocol, u16, NodeId), u32>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -69,9 +69,14 @@ impl PortBook {
         self.on_node(node, port).next().map(|(_, hold)| hold)
     }
 
-    /// Whether a placement on `node` publishes this number, on whatever address, whether it runs or not.
-    pub fn is_published_on(&self, node: NodeId, protocol: Protocol, number: u16) -> bool {
-        self.published.contains_key(&(node, protocol, number))
+    /// The nodes that have a placement which publishes this number, on whatever address, whether it runs or not.
+    pub fn published_on(&self, protocol: Protocol, number: u16) -> impl Iterator<Item = NodeId> {
+        let first = (protocol, number, NodeId::from_bytes([0; 16]));
+        let publishers = self.published.range(first..);
+        publishers
+            .map(|(key, _)| *key)
+            .take_while(move |key| (key.0, key.1) == (protocol, number))
+            .map(|key| key.2)
     }
 
     /// A number that nobody in the pool holds and that will do, the first from `start` on, around the end of the
@@ -196,8 +201,8 @@ pub(super) fn is_held(claim: &PortClaim, claiming: bool) -> bool {
     }
 }
 
-const fn published(placement: &Placement, claim: &PortClaim) -> (NodeId, Protocol, u16) {
-    (placement.node, claim.port.protocol, claim.port.number)
+const fn published(placement: &Placement, claim: &PortClaim) -> (Protocol, u16, NodeId) {
+    (claim.port.protocol, claim.port.number, placement.node)
 }
 
 const fn slot(placement: &Placement, claim: &PortClaim) -> Slot {

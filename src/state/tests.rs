@@ -432,7 +432,7 @@ fn a_port_is_held_on_its_node_and_a_chosen_one_in_the_pool() {
     world.ok(with(8, 1, port(13_000, PortOrigin::Waiting)));
     let published = |world: &World, number| {
         let ports = world.cluster.ports();
-        ports.is_published_on(node(1), Protocol::Tcp, number)
+        ports.published_on(Protocol::Tcp, number).eq([node(1)])
     };
     assert!(published(&world, 13_000) && !published(&world, 13_001));
     world.ok(Command::Release {
