@@ -1,7 +1,7 @@
 //! A test binary whose cases share one lab.
 //!
-//! The lab starts when the first case needs it and ends with the last. After each case its faults are undone and its
-//! containers removed. Where a lab is impossible every case is ignored, with the reason;
+//! The lab starts when the first case needs it and ends with the last. After each case its faults are undone and
+//! what it left is removed. Where a lab is impossible every case is ignored, with the reason;
 //! `FLOTILLA_LAB=required` makes that a failure, `FLOTILLA_LAB=off` asks for it.
 //!
 //! **Invariant**: listing cases starts nothing.

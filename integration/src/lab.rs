@@ -15,6 +15,7 @@
 mod authority;
 mod claim;
 mod host;
+mod leavings;
 mod ssh;
 
 use std::fs;
@@ -274,7 +275,7 @@ impl Lab {
         })
     }
 
-    /// Undoes every fault and removes what cases left on the hosts; images stay.
+    /// Undoes every fault and removes what cases left on the hosts.
     pub fn recover(&self) -> Result<()> {
         self.each(|host| {
             host.recover()?;

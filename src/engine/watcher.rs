@@ -757,7 +757,8 @@ impl Watcher {
                 request,
             };
             self.observe(gone).await;
-        } else if joined {
+        }
+        if joined {
             self.observe(Observation::Networks(self.host.tag.id)).await;
         }
     }

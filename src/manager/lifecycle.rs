@@ -5,7 +5,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::{Error, Manager};
 use crate::engine::{Container, Host, RunState};
-use crate::model::{Caller, NodeId, Placement, PortOrigin, Realm, RequestId, Resources};
+use crate::model::{
+    Caller, ContainerId, NodeId, Placement, PortOrigin, Realm, RequestId, Resources,
+};
 use crate::state::{Change, Command, Keep, Refusal};
 
 /// Requests with which something of ours is under way: observations of their containers wait.
@@ -315,10 +317,20 @@ impl Manager {
         }
     }
 
+    /// Takes a container out of the lists that its engine says is gone. Networks may be left over of it, whatever the
+    /// cluster had promised it.
+    pub(super) fn forget(&self, id: &ContainerId) -> Option<Arc<Container>> {
+        let gone = self.fleet.inventory.remove(id)?;
+        if !gone.networks.is_empty() {
+            self.networks.untidy(gone.host.id);
+        }
+        Some(gone)
+    }
+
     /// An engine said that it removed the container with this id, as part of a prune.
     pub async fn observed_removal(&self, host: &Host, id: &str) {
         let Ok(id) = id.parse() else { return };
-        if let Some(container) = self.fleet.inventory.remove(&id)
+        if let Some(container) = self.forget(&id)
             && container.host.id == host.tag.id
         {
             self.log_failure(self.removed(&container, &Caller::manager(self.me)).await);

@@ -88,7 +88,7 @@ impl Manager {
         let call = EngineCall::get(format!("/containers/{container}/json"));
         match tokio::time::timeout(ASK_PATIENCE, host.call(call)).await {
             Ok(Ok(reply)) if reply.status == StatusCode::NOT_FOUND => {
-                self.fleet.inventory.remove(&container);
+                self.forget(&container);
                 let request = self.cluster().placement_of(container).map(|p| p.request);
                 if let Some(request) = request.filter(|request| !self.under_way.contains(request)) {
                     self.log_failure(self.commit(Command::Remove { request }).await);

@@ -41,7 +41,7 @@ use crate::tasks::{Stopping, spawn_stream};
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What an engine did not remove it is asked to remove again after so long.
-const TRY_AGAIN: Duration = Duration::from_secs(30);
+const TRY_AGAIN: Duration = Duration::from_secs(10);
 
 /// A network that is to be made.
 #[derive(Debug)]

@@ -185,7 +185,7 @@ impl Manager {
             Ok(reply)
                 if reply.status.is_success() || reply.status == http::StatusCode::NOT_FOUND =>
             {
-                self.fleet.inventory.remove(&container);
+                self.forget(&container);
                 true
             }
             Ok(reply) => {

@@ -28,7 +28,7 @@ use crate::{http, wait};
 /// How long an engine may take to answer once it was started.
 const START: Duration = Duration::from_secs(60);
 /// How long an engine may take to stop its containers and itself.
-const STOP: Duration = Duration::from_secs(40);
+pub(super) const STOP: Duration = Duration::from_secs(40);
 /// Linux allows 108 bytes for the path of a socket, one of them a zero.
 const SOCKET_PATH: usize = 107;
 
@@ -372,35 +372,6 @@ impl Host {
             Err(_) => self.start_engine()?,
         }
         self.wait_until_it_answers()
-    }
-
-    /// Removes all containers, and the networks and volumes nobody uses. Images stay.
-    pub fn clean(&self) -> Result<()> {
-        let list = http::get(&self.unix(), "/containers/json?all=1", QUICK)?.json()?;
-        for container in list.as_array().into_iter().flatten() {
-            let id = container["Id"].as_str().unwrap_or_default();
-            let path = format!("/containers/{id}?force=1&v=1");
-            let reply = http::request(&self.unix(), "DELETE", &path, b"", STOP)?;
-            ensure!(
-                matches!(reply.status, 204 | 404 | 409),
-                "{} does not remove container {id}: {}",
-                self.name,
-                reply.text()
-            );
-        }
-        for path in [
-            "/networks/prune",
-            "/volumes/prune?filters=%7B%22all%22%3A%5B%22true%22%5D%7D",
-        ] {
-            let reply = http::request(&self.unix(), "POST", path, b"", STOP)?;
-            ensure!(
-                reply.status == 200,
-                "{} refuses {path}: {}",
-                self.name,
-                reply.text()
-            );
-        }
-        Ok(())
     }
 
     fn boot(&self) -> Result<Power> {
