@@ -155,8 +155,7 @@ impl Manager {
         let mut lost = 0;
         loop {
             let placing = self.placing.lock().await;
-            let choice = self.place(order, not_on, Some((request, name)))?;
-            let warning = self.survives(order, &choice)?;
+            let (choice, warning) = self.place_surviving(order, not_on, (request, name))?;
             let newcomer = Newcomer::new(order.wanted, name, choice.host.tag.id);
             let arrival = self.newcomers.expect(request, newcomer);
             let recipe = self.sealed_recipe(order, request);

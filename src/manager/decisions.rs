@@ -5,7 +5,7 @@
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use super::{CreateOrder, Manager};
+use super::{CreateOrder, Error, Manager};
 use crate::api;
 use crate::clock;
 use crate::engine::Found;
@@ -26,12 +26,25 @@ struct Kept {
 }
 
 impl Decisions {
+    /// Keeps a decision. One that is made anew for the same request takes the place of the former.
     pub(super) fn keep(&self, request: RequestId, decision: api::Decision) {
         let mut all = self.lock();
-        if all.len() == KEPT {
+        if all.back().is_some_and(|newest| newest.request == request) {
+            all.pop_back();
+        } else if all.len() == KEPT {
             all.pop_front();
         }
         all.push_back(Kept { request, decision });
+    }
+
+    /// What was decided for a request came to nothing after all.
+    pub(super) fn refuse(&self, request: RequestId, why: &Error) {
+        let mut all = self.lock();
+        let mut newest = all.iter_mut().rev();
+        if let Some(kept) = newest.find(|kept| kept.request == request) {
+            kept.decision.node = None;
+            kept.decision.refusal = Some(why.to_string());
+        }
     }
 
     fn newest(&self, wanted: impl Fn(&Kept) -> bool) -> Option<api::Decision> {

@@ -5,12 +5,13 @@
 //!
 //! **Invariant**: it looks at what is promised with the choice in it, before the choice is committed.
 
+use std::collections::BTreeSet;
 use std::sync::{Mutex, PoisonError};
 
 use super::placing::Choice;
 use super::plan::tied_by;
 use super::{CreateOrder, Error, Manager};
-use crate::model::{NodeId, Realm, Residence, Resources};
+use crate::model::{NodeId, Realm, RequestId, Residence, Resources};
 use crate::scheduler::{Standby, Survival};
 use crate::state::Cluster;
 
@@ -30,13 +31,41 @@ pub enum SurviveNodeLoss {
 #[derive(Debug, Default)]
 pub(super) struct Surviving(Mutex<Survival>);
 
+/// So many of the best nodes are tried before a create is refused: each costs a look at all plans.
+const TRIED: usize = 8;
+
 impl Manager {
-    /// Judges a choice: a warning, if there is one to give.
-    pub(super) fn survives(
+    /// Chooses a node for the order such that the pool could still lose any node, where the settings ask for that: if the
+    /// best one will not do, the next best may. With a warning, if there is one to give.
+    pub(super) fn place_surviving(
         &self,
         order: &CreateOrder<'_>,
-        choice: &Choice,
-    ) -> Result<Option<String>, Error> {
+        not_on: &BTreeSet<NodeId>,
+        named: (RequestId, &str),
+    ) -> Result<(Choice, Option<String>), Error> {
+        let choice = self.place(order, not_on, Some(named))?;
+        let why = match self.survives(order, &choice) {
+            Ok(warning) => return Ok((choice, warning)),
+            Err(why) => why,
+        };
+        let mut left_out = not_on.clone();
+        let mut tried = choice;
+        for _ in 1..TRIED {
+            left_out.insert(tried.host.tag.id);
+            let Ok(next) = self.place(order, &left_out, Some(named)) else {
+                break;
+            };
+            if let Ok(warning) = self.survives(order, &next) {
+                return Ok((next, warning));
+            }
+            tried = next;
+        }
+        self.decisions.refuse(named.0, &why);
+        Err(why)
+    }
+
+    /// Judges a choice: a warning, if there is one to give.
+    fn survives(&self, order: &CreateOrder<'_>, choice: &Choice) -> Result<Option<String>, Error> {
         let claim = self.claim(order.wanted);
         let mode = self.settings.placing.survive_node_loss;
         if mode == SurviveNodeLoss::Off || claim == Resources::ZERO {

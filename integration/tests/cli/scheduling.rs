@@ -287,6 +287,22 @@ fn survivable(lab: &Lab) -> Result<()> {
         let said = pool.flotilla("plan --lose host1")?.ok()?;
         ensure!(!said.contains("could no longer run"), "{said}");
         pool.ok("rm -f a1 a2 a3 a4 b1")?;
+        // On the empty node the third would leave no room for the second; beside the first it does.
+        for (name, claim) in [("s1", 100), ("s2", 110), ("s3", 100)] {
+            pool.ok(&format!(
+                "run -d --name={name} -m {claim}m busybox sleep 600"
+            ))?;
+        }
+        ensure!(pool.node_of("s3")? == pool.node_of("s1")?);
+        pool.refuses(
+            "run -d --name=s4 -m 100m busybox true",
+            "would find no room elsewhere",
+        )?;
+        contains(
+            &pool.flotilla("explain s4")?.ok()?,
+            "would find no room elsewhere",
+        )?;
+        pool.ok("rm -f s1 s2 s3")?;
     }
     let pool = begin("warn")?;
     for name in ["a1", "a2", "a3", "a4"] {
