@@ -227,6 +227,7 @@ impl Fleet {
             left: watch::Sender::new(false),
             commands,
             hint: Notify::new(),
+            changes: Arc::clone(self.inventory.changes()),
         });
         let watcher = Watcher::new(
             Arc::clone(&host),
@@ -264,6 +265,7 @@ impl Fleet {
             hosts
         });
         self.size.send_replace(self.hosts.load().len());
+        self.inventory.changes().note_images();
         host
     }
 
@@ -277,11 +279,13 @@ impl Fleet {
         };
         self.hosts.rcu(without);
         self.lost.rcu(without);
+        self.inventory.changes().note_images();
         self.size.send_replace(self.hosts.load().len());
         host.left.send_replace(true);
-        host.health.send_modify(|health| {
+        host.show_health(|health| {
             health.verdict = Verdict::Down;
             health.reason = "it was removed from the cluster".to_owned();
+            true
         });
         // The watcher owns what is listed, and its end of the queue.
         host.commands.closed().await;
@@ -341,7 +345,7 @@ async fn probe_until_stopped(
             Signal::Missed => AFTER_SILENCE,
         };
         let changed = monitor.observe(signal, clock::instant());
-        host.health.send_if_modified(|health| {
+        host.show_health(|health| {
             if signal == Signal::Answered {
                 health.last_seen = clock::now();
                 health.reason.clear();

@@ -18,6 +18,7 @@ use serde_json::value::RawValue;
 use tokio::sync::{mpsc, oneshot};
 
 use super::call::{EngineCall, EngineReply};
+use super::changes::Changes;
 use super::client::{Body, Client};
 use super::container::{Details, HostTag};
 use super::dial::Connection;
@@ -109,6 +110,7 @@ pub struct Host {
     pub(super) left: watch::Sender<bool>,
     pub(super) commands: mpsc::Sender<Command>,
     pub(super) hint: tokio::sync::Notify,
+    pub(super) changes: Arc<Changes>,
 }
 
 impl Host {
@@ -121,7 +123,34 @@ impl Host {
     pub fn forget_image(&self, name: &str) {
         // What is kept was read before, so it can be read.
         if let Ok(left) = self.images().without(name) {
-            self.images.store(Arc::new(left));
+            self.show_images(left);
+        }
+    }
+
+    /// Takes note of the images that it lists.
+    pub(super) fn show_images(&self, images: Images) {
+        self.images.store(Arc::new(images));
+        self.changes.note_images();
+    }
+
+    /// Takes note that the claims of all its containers are known; whether that is news.
+    pub(super) fn show_counted(&self) -> bool {
+        let is_news = !self.counted.swap(true, Ordering::AcqRel);
+        if is_news {
+            self.changes.note(self.tag.id);
+        }
+        is_news
+    }
+
+    /// Changes what is thought of it, and says whether that is to be told.
+    pub(super) fn show_health(&self, change: impl FnOnce(&mut Health) -> bool) {
+        let before = self.health.borrow().reason.clone();
+        let is_told = self.health.send_if_modified(change);
+        if is_told {
+            self.changes.note_images();
+        }
+        if is_told || self.health.borrow().reason != before {
+            self.changes.note(self.tag.id);
         }
     }
 
@@ -213,6 +242,7 @@ impl Host {
         }
         self.estranged.store(None);
         self.facts.store(Arc::new(facts));
+        self.changes.note(self.tag.id);
         Ok(())
     }
 

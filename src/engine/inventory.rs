@@ -14,6 +14,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGua
 use api_compat::labels;
 use raft_store::watch;
 
+use super::changes::Changes;
 use super::container::{Container, image_hash, label_hash};
 use crate::model::{ContainerId, NetworkId, NodeId, PublishedPort, Resources};
 
@@ -22,6 +23,7 @@ use crate::model::{ContainerId, NetworkId, NodeId, PublishedPort, Resources};
 pub struct Inventory {
     index: RwLock<Index>,
     publishers: Publishers,
+    changes: Arc<Changes>,
 }
 
 /// Which containers have changed since somebody last looked, of those that publish ports of their nodes or did so.
@@ -123,10 +125,25 @@ impl Inventory {
         Self::default()
     }
 
+    /// What has changed of what placing goes by.
+    pub fn changes(&self) -> &Arc<Changes> {
+        &self.changes
+    }
+
+    /// Unmanaged containers leave less of their node.
+    fn note_if_unmanaged(&self, container: &Container) {
+        if container.request.is_none() {
+            self.changes.note(container.host.id);
+        }
+    }
+
     /// Records what was observed of a container.
     pub fn put(&self, container: Container) {
         let mut index = self.write();
         let before = index.remove(&container.id);
+        for one in before.iter().map(Arc::as_ref).chain([&container]) {
+            self.note_if_unmanaged(one);
+        }
         let publishes = publishes(&container) || before.is_some_and(|before| publishes(&before));
         let id = container.id;
         index.insert(Arc::new(container));
@@ -136,6 +153,9 @@ impl Inventory {
     /// Records that a container is gone. Returns what was known of it.
     pub fn remove(&self, id: &ContainerId) -> Option<Arc<Container>> {
         let gone = self.write().remove(id);
+        if let Some(gone) = &gone {
+            self.note_if_unmanaged(gone);
+        }
         let publishes = gone.as_ref().is_some_and(|gone| publishes(gone));
         self.publishers.note(publishes.then_some(*id));
         gone
@@ -172,6 +192,7 @@ impl Inventory {
         if let Some(container) = index.remove(id) {
             let mut stranger = Container::clone(&container);
             stranger.request = None;
+            self.note_if_unmanaged(&stranger);
             self.publishers.note(publishes(&stranger).then_some(*id));
             index.insert(Arc::new(stranger));
         }
@@ -198,6 +219,7 @@ impl Inventory {
             }
             index.insert(Arc::new(container));
         }
+        self.changes.note(node);
         self.publishers.note(publishers);
     }
 

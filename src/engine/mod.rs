@@ -7,6 +7,7 @@
 //! **Invariant**: nothing here decides where work goes.
 
 mod call;
+mod changes;
 mod client;
 mod container;
 mod dial;
@@ -26,6 +27,7 @@ mod typed;
 mod watcher;
 
 pub use call::{EngineCall, EngineReply};
+pub use changes::Changes;
 pub use client::{ApiWindow, Body, BoxError, NotWhole, OLDEST_ENGINE_API, empty, full, read_whole};
 pub use container::{BadItem, Container, Details, HostTag, RunState, Unlisted};
 pub use dial::{

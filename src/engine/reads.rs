@@ -104,9 +104,7 @@ pub(super) async fn read_list(host: &Host, kind: ListKind) -> Result<(), Error> 
         .body;
     let garbled = |error| host.client.garbled(error);
     match kind {
-        ListKind::Images => host
-            .images
-            .store(Arc::new(Images::read(&body).map_err(garbled)?)),
+        ListKind::Images => host.show_images(Images::read(&body).map_err(garbled)?),
         ListKind::Networks => {
             let networks: Vec<Box<RawValue>> = serde_json::from_slice(&body).map_err(garbled)?;
             let views = || {

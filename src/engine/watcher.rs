@@ -10,7 +10,6 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use api_compat::event::Event;
@@ -743,7 +742,7 @@ impl Watcher {
 
     async fn note_counted(&mut self) {
         let counted = self.inspects.is_empty() && self.inspecting == 0;
-        if counted && !self.host.counted.swap(true, Ordering::AcqRel) {
+        if counted && self.host.show_counted() {
             self.observe(Observation::Counted(self.host.tag.id)).await;
         }
     }

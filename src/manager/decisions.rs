@@ -10,7 +10,7 @@ use crate::api;
 use crate::clock;
 use crate::engine::Found;
 use crate::model::RequestId;
-use crate::scheduler::{self, Decision, Request, Standing};
+use crate::scheduler::{self, Chosen, Decision, Ledger, Refusal, Request, Standing};
 
 /// So many decisions are remembered.
 const KEPT: usize = 256;
@@ -127,16 +127,17 @@ fn standing(standing: &Standing) -> api::Standing {
 }
 
 impl Manager {
-    /// Decides once more, in words, and remembers it. Deciding is pure, so it comes to the same.
+    /// Remembers what was decided, in words.
     pub(super) fn remember(
         &self,
         order: &CreateOrder<'_>,
         named: Option<(RequestId, &str)>,
         request: &Request,
-        candidates: &[scheduler::Candidate],
+        nodes: &Ledger,
+        outcome: &Result<Chosen, Refusal>,
     ) {
         let Some((id, name)) = named else { return };
-        let decision = scheduler::decide(request, candidates);
+        let decision = scheduler::explain(outcome.clone(), request, nodes.nodes());
         self.decisions
             .keep(id, told(order, name, request, &decision));
     }

@@ -14,7 +14,7 @@
 //! **Invariant**: a node whose tag agrees is asked nothing, and no create waits for an image that its node has.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use api_compat::image_ref::{ImageRef, Named};
@@ -27,7 +27,7 @@ use super::{Error, Manager};
 use crate::clock;
 use crate::engine::{EngineCall, Host, Images, ListKind, Verdict};
 use crate::model::{Caller, NodeId, Realm, RequestId, Tag};
-use crate::state::{Change, Command, ImageRemoval, Sighting, meant};
+use crate::state::{Change, Cluster, Command, ImageRemoval, Sighting, meant};
 
 /// An engine moves a tag within so long, or is taken for hung.
 const TAG_PATIENCE: Duration = Duration::from_secs(30);
@@ -68,13 +68,60 @@ impl Image {
     }
 }
 
+/// What references were found to mean, for as long as nothing changes that they follow from. So what a create costs does
+/// not grow with the pool.
+#[derive(Debug, Default)]
+pub(super) struct Meanings(Mutex<BTreeMap<String, Meaning>>);
+
+#[derive(Debug, Clone)]
+struct Meaning {
+    /// What was handled of the tag,
+    tag: Option<Arc<Tag>>,
+    /// and how often images of nodes had changed, when it was found.
+    changes: u64,
+    image: Option<Arc<Image>>,
+}
+
+/// So many meanings are kept: what is asked for by id is asked for once.
+const MEANINGS: usize = 256;
+
+impl Meanings {
+    fn get(&self, reference: &str) -> Option<Meaning> {
+        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        known.get(reference).cloned()
+    }
+
+    fn keep(&self, reference: &str, meaning: Meaning) {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.len() >= MEANINGS {
+            known.clear();
+        }
+        known.insert(reference.to_owned(), meaning);
+    }
+}
+
 impl Manager {
     /// The image that `reference` means; nothing if no node that is up has it.
-    pub fn image(&self, reference: &str) -> Option<Image> {
+    pub fn image(&self, reference: &str) -> Option<Arc<Image>> {
+        // Before the images are looked at: a change meanwhile makes what is found old.
+        let changes = self.fleet.inventory.changes().images();
+        let cluster = self.cluster();
+        let tag = tag_name(reference).and_then(|tag| cluster.tag(Realm::DEFAULT, &tag).cloned());
+        let known = self.meanings.get(reference);
+        if let Some(known) = known.filter(|known| known.changes == changes && known.tag == tag) {
+            return known.image;
+        }
         let hosts = self.fleet.hosts();
         let mut up: Vec<_> = hosts.values().filter(|host| host.is_up()).collect();
         up.sort_by_cached_key(|host| host.health().verdict != Verdict::Ready);
-        self.image_among(&up, reference)
+        let image = self.image_among(&cluster, &up, reference).map(Arc::new);
+        let meaning = Meaning {
+            tag,
+            changes,
+            image: image.clone(),
+        };
+        self.meanings.keep(reference, meaning);
+        image
     }
 
     /// The ports that an image exposes, such as `80/tcp`, as one of its nodes says; nothing if none does in time.
@@ -101,7 +148,12 @@ impl Manager {
     }
 
     /// The image that `reference` means on these nodes, which are up.
-    pub fn image_among(&self, hosts: &[&Arc<Host>], reference: &str) -> Option<Image> {
+    fn image_among(
+        &self,
+        cluster: &Cluster,
+        hosts: &[&Arc<Host>],
+        reference: &str,
+    ) -> Option<Image> {
         let tag = tag_name(reference).filter(|tag| {
             let mut all = hosts.iter();
             all.any(|host| host.images().named(tag).is_some())
@@ -118,7 +170,6 @@ impl Manager {
                 created: image.created,
             })
             .collect();
-        let cluster = self.cluster();
         // With one engine its own word counts.
         let is_pool = self.fleet.only().is_none();
         let pointed = tag

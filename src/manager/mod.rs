@@ -7,6 +7,7 @@
 //! **Invariant**: no engine is asked to make, rename or start a container before the promise is committed.
 
 mod affinities;
+mod board;
 mod bringing;
 mod create;
 mod decisions;
@@ -134,6 +135,8 @@ pub struct Manager {
     volume_turns: volumes::Turns,
     newcomers: affinities::Newcomers,
     decisions: decisions::Decisions,
+    board: board::Board,
+    meanings: images::Meanings,
     surviving: surviving::Surviving,
     /// Held from a decision until it is committed: the next one sees what this one promised.
     placing: tokio::sync::Mutex<()>,
@@ -164,6 +167,8 @@ impl Manager {
             volume_turns: volumes::Turns::default(),
             newcomers: affinities::Newcomers::default(),
             decisions: decisions::Decisions::default(),
+            board: board::Board::default(),
+            meanings: images::Meanings::default(),
             surviving: surviving::Surviving::default(),
             placing: tokio::sync::Mutex::default(),
             joining: tokio::sync::Mutex::default(),

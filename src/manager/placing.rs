@@ -10,15 +10,13 @@ use api_compat::image_ref::ImageRef;
 use api_compat::labels;
 
 use super::networks::Joins;
-use super::{CreateOrder, Error, Image, Manager};
+use super::{CreateOrder, Error, Manager};
 use crate::clock;
-use crate::engine::{Found, Host, Verdict};
+use crate::engine::{Found, Host};
 use crate::model::{
-    Node, NodeId, Platform, PortClaim, PortOrigin, Protocol, PublishedPort, RequestId, Resources,
+    NodeId, Platform, PortClaim, PortOrigin, Protocol, PublishedPort, RequestId, Resources,
 };
-use crate::scheduler::{
-    self, Candidate, Pin, Refusal, Request, SLOTS_LABEL, Strategy, TakenPort, Traits,
-};
+use crate::scheduler::{Pin, Refusal, Request, Strategy};
 use crate::state::{Cluster, RandomPorts};
 
 /// Where a container goes, and the host ports it holds there.
@@ -53,40 +51,35 @@ impl Manager {
         not_on: &BTreeSet<NodeId>,
         named: Option<(RequestId, &str)>,
     ) -> Result<Choice, Error> {
-        let cluster = self.cluster();
+        let mut board = self.board();
+        let cluster = board.cluster();
         let ports = port_claims(order.wanted);
         let joins = self.joins(order.wanted);
-        let mut request = self.request(order, &joins, &cluster)?;
+        let request = self.request(order, &joins, &cluster)?;
         let image = self.image(&request.image);
-        let candidates = self.candidates(&request, image.as_ref(), &cluster, not_on);
-        if let Some(beside) = self.beside_its_group(order.wanted, &joins, &cluster) {
-            let mut grouped = request.clone();
-            grouped.pins.push(beside);
-            if let Ok(chosen) = scheduler::place(&grouped, &candidates) {
-                self.remember(order, named, &grouped, &candidates);
-                return self.chosen(order.wanted, chosen.node, ports, joins);
-            }
-            grouped.ports.clear();
-            if let Ok(chosen) = scheduler::place(&grouped, &candidates) {
-                self.remember(order, named, &grouped, &candidates);
-                return self.chosen(order.wanted, chosen.node, waiting(ports), joins);
+        let nodes = board
+            .nodes(&request, image.as_deref(), self)
+            .without(not_on);
+        let beside = self.beside_its_group(order.wanted, &joins, &cluster);
+        let mut refusal = None;
+        for request in giving_way(request, beside) {
+            let outcome = nodes.choose(&request);
+            self.remember(order, named, &request, &nodes, &outcome);
+            match outcome {
+                Ok(chosen) if request.ports.is_empty() => {
+                    return self.chosen(order.wanted, chosen.node, waiting(ports), joins);
+                }
+                Ok(chosen) => return self.chosen(order.wanted, chosen.node, ports, joins),
+                Err(why) => refusal = Some(why),
             }
         }
-        if let Ok(chosen) = scheduler::place(&request, &candidates) {
-            self.remember(order, named, &request, &candidates);
-            return self.chosen(order.wanted, chosen.node, ports, joins);
-        }
-        // An engine creates a container whose port is taken, and refuses to start it while it is: compose makes a
-        // container's successor before it stops the container. So a port parts containers, but forbids none.
-        request.ports.clear();
-        self.remember(order, named, &request, &candidates);
-        match scheduler::place(&request, &candidates) {
-            Ok(chosen) => self.chosen(order.wanted, chosen.node, waiting(ports), joins),
-            Err(Refusal::NoImage { image }) => Err(Error::NoImage {
+        Err(match refusal {
+            Some(Refusal::NoImage { image }) => Error::NoImage {
                 image: with_tag(image),
-            }),
-            Err(refusal) => Err(Error::NoNode(refusal)),
-        }
+            },
+            Some(refusal) => Error::NoNode(refusal),
+            None => Error::Impossible("nothing was asked for".to_owned()),
+        })
     }
 
     /// The order in the cluster's terms.
@@ -224,84 +217,6 @@ impl Manager {
             .any(|host| host.images().find(reference).is_some())
     }
 
-    /// Each node as it is promised and observed right now, but for those in `not_on`.
-    pub(super) fn candidates(
-        &self,
-        request: &Request,
-        image: Option<&Image>,
-        cluster: &Cluster,
-        not_on: &BTreeSet<NodeId>,
-    ) -> Vec<Candidate> {
-        let hosts = self.fleet.hosts();
-        let no_traits = Arc::<Traits>::default();
-        cluster
-            .nodes()
-            .filter(|node| !not_on.contains(&node.id))
-            .filter_map(|node| hosts.get(&node.id).map(|host| (node, host)))
-            .map(|(node, host)| {
-                let counts = self.fleet.inventory.counts(&node.id);
-                let promised = cluster.totals(node.id);
-                let health = host.health();
-                Candidate {
-                    node: node.id,
-                    name: node.name.clone(),
-                    // What this manager sees counts before it is committed: the loss of a node is not waited for.
-                    verdict: match health.verdict {
-                        Verdict::Down => crate::model::Verdict::Down {
-                            reason: health.reason,
-                        },
-                        Verdict::Ready | Verdict::Suspect => node.verdict.clone(),
-                    },
-                    suspect: health.verdict == Verdict::Suspect,
-                    availability: node.availability,
-                    counted: host.is_counted(),
-                    platform: node.engine.as_ref().map(|engine| engine.platform.clone()),
-                    capacity: node.capacity(),
-                    claimed: promised.claimed,
-                    unmanaged: counts.unmanaged_claims,
-                    containers: promised
-                        .placements
-                        .saturating_add(u32::try_from(counts.unmanaged).unwrap_or(u32::MAX)),
-                    slots: self.slots(node, host),
-                    newest_api: node.engine.as_ref().map(|engine| engine.api.max),
-                    has_image: image.is_some_and(|image| image.id_on(host).is_some()),
-                    taken: self.taken(request, cluster, node.id),
-                    traits: if request.constraints.is_empty() {
-                        Arc::clone(&no_traits)
-                    } else {
-                        Arc::new(traits(node, host))
-                    },
-                }
-            })
-            .collect()
-    }
-
-    /// How many containers a node takes at most. A label that is no number limits nothing, and is warned of where it is set.
-    fn slots(&self, node: &Node, host: &Host) -> Option<u32> {
-        let of_node = node.labels.get(SLOTS_LABEL).cloned();
-        let label = of_node.or_else(|| host.facts().labels.get(SLOTS_LABEL).cloned());
-        let said = label.and_then(|text| text.parse().ok());
-        said.or(self.settings.placing.slots)
-    }
-
-    /// Of the ports that the request asks for, those that are promised or in use on the node.
-    fn taken(&self, request: &Request, cluster: &Cluster, node: NodeId) -> Vec<TakenPort> {
-        let promised = |port| {
-            let holder = cluster.ports().holder_on(node, port)?.request;
-            cluster
-                .placement(holder)
-                .map(|placement| placement.name.clone())
-        };
-        let in_use = |port| Some(self.fleet.inventory.publisher(&node, port)?.name());
-        let ports = request.ports.iter();
-        ports
-            .filter_map(|port| {
-                let by = promised(port).or_else(|| in_use(port))?;
-                Some(TakenPort { port: *port, by })
-            })
-            .collect()
-    }
-
     /// What ties the container to nodes: other containers, volumes and networks that are only there.
     fn pins(
         &self,
@@ -347,18 +262,6 @@ impl Manager {
         let mut holders: Vec<_> = hosts.values().filter(|host| has(host)).cloned().collect();
         holders.sort_by(|a, b| a.tag.name.cmp(&b.tag.name));
         holders
-    }
-}
-
-/// What constraints may ask of the node.
-fn traits(node: &Node, host: &Host) -> Traits {
-    let facts = host.facts();
-    Traits {
-        hostname: facts.hostname.clone(),
-        address: node.address.clone(),
-        node_labels: node.labels.clone(),
-        engine_labels: facts.labels.clone(),
-        says: facts.says.clone(),
     }
 }
 
@@ -454,6 +357,27 @@ fn group(wanted: &Create<'_>) -> Option<String> {
         let found = labels.find(|(key, _)| key == name);
         found.map(|(_, value)| value.to_string())
     })
+}
+
+/// What is asked for, and what it gives way to if no node fits: to be with its group, then that nobody has its ports. An
+/// engine creates a container whose port is taken, and refuses to start it while it is: compose makes a container's
+/// successor before it stops the container. So a port parts containers, but forbids none.
+fn giving_way(request: Request, beside: Option<Pin>) -> Vec<Request> {
+    let grouped = beside.map(|beside| {
+        let mut grouped = request.clone();
+        grouped.pins.push(beside);
+        grouped
+    });
+    let mut asked = Vec::new();
+    for request in grouped.into_iter().chain([request]) {
+        let without_ports = (!request.ports.is_empty()).then(|| Request {
+            ports: Vec::new(),
+            ..request.clone()
+        });
+        asked.push(request);
+        asked.extend(without_ports);
+    }
+    asked
 }
 
 /// Others hold them on the node.

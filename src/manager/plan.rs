@@ -4,7 +4,7 @@
 //!
 //! **Invariant**: nothing is committed and no engine is asked.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use api_compat::ApiVersion;
@@ -16,7 +16,7 @@ use super::decisions::told;
 use super::{CreateOrder, Error, Manager};
 use crate::api::{Loss, Moved, Plan, Stranded};
 use crate::model::{NetworkId, NodeId, Placement, PortOrigin, PublishedPort, RequestId, Resources};
-use crate::scheduler::{self, Candidate, Ledger, Request, TakenPort};
+use crate::scheduler::{self, Candidate, Request, TakenPort};
 use crate::state::Cluster;
 
 /// What a plan has put on a node so far.
@@ -61,20 +61,19 @@ impl Manager {
     ) -> Result<(), Error> {
         let mut request = self.request(order, &self.joins(order.wanted), cluster)?;
         let image = self.image(&request.image);
-        let mut candidates = self.candidates(&request, image.as_ref(), cluster, &BTreeSet::new());
+        let mut ledger = self.board().nodes(&request, image.as_deref(), self).clone();
         if request.image.is_empty() {
-            for candidate in &mut candidates {
-                candidate.has_image = true;
-            }
+            ledger.change_all(|node| node.has_image = true);
         }
         let name = order.name.as_deref().unwrap_or("(planned)");
-        let mut ledger = Ledger::new(candidates);
         for _ in 0..count {
             // As a create: a port parts containers, but forbids none.
-            if scheduler::place(&request, ledger.nodes()).is_err() {
+            let mut outcome = ledger.choose(&request);
+            if outcome.is_err() && !request.ports.is_empty() {
                 request.ports.clear();
+                outcome = ledger.choose(&request);
             }
-            let decision = scheduler::decide(&request, ledger.nodes());
+            let decision = scheduler::explain(outcome, &request, ledger.nodes());
             plan.decision = Some(told(order, name, &request, &decision));
             let Ok(chosen) = &decision.outcome else {
                 return Ok(());
@@ -140,15 +139,16 @@ impl Manager {
             return Err(format!("volume {volume} is on that node only"));
         }
         let request = self.request_to_move(from, group, cluster)?;
-        let mut candidates = self.candidates(&request, None, cluster, &BTreeSet::from([from]));
-        for candidate in &mut candidates {
+        let mut nodes = self.board().nodes(&request, None, self).clone();
+        nodes.remove(from);
+        nodes.change_all(|node| {
             // It is in the pool: whether it can be brought in time is another question.
-            candidate.has_image = true;
-            if let Some(added) = added.get(&candidate.node) {
-                added.apply(candidate);
+            node.has_image = true;
+            if let Some(added) = added.get(&node.node) {
+                added.apply(node);
             }
-        }
-        let chosen = scheduler::place(&request, &candidates).map_err(|no| no.to_string())?;
+        });
+        let chosen = nodes.choose(&request).map_err(|no| no.to_string())?;
         let once = Added::one(request.claim, &request.ports, &group[0].name);
         added.entry(chosen.node).or_default().add(once);
         Ok(chosen.name.to_string())

@@ -48,7 +48,15 @@ pub struct Standing {
 
 /// Chooses among `candidates`, and says how each of them stood.
 pub fn decide(request: &Request, candidates: &[Candidate]) -> Decision {
-    let outcome = place(request, candidates);
+    explain(place(request, candidates), request, candidates)
+}
+
+/// Says how each of `candidates` stood when one of them, or none, was chosen.
+pub fn explain(
+    outcome: Result<Chosen, Refusal>,
+    request: &Request,
+    candidates: &[Candidate],
+) -> Decision {
     let sources = Sources::new(candidates);
     let mut fits: Vec<_> = candidates
         .iter()
@@ -56,8 +64,14 @@ pub fn decide(request: &Request, candidates: &[Candidate]) -> Decision {
         .map(|candidate| (standing(request, candidate), candidate))
         .collect();
     let fit = fits.len();
-    fits.sort_unstable_by_key(|(standing, _)| std::cmp::Reverse(*standing));
-    let best = fits.into_iter().take(SHOWN);
+    let best_first = |(standing, _): &(_, _)| std::cmp::Reverse(*standing);
+    if fit > SHOWN {
+        // The rest need no order.
+        fits.select_nth_unstable_by_key(SHOWN, best_first);
+        fits.truncate(SHOWN);
+    }
+    fits.sort_unstable_by_key(best_first);
+    let best = fits.into_iter();
     Decision {
         outcome,
         candidates: candidates.len(),

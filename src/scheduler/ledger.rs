@@ -7,8 +7,9 @@
 //! **Invariant**: it chooses what [`place`] would choose among its nodes; what is held on a node is the sum of what was placed
 //! there and not given back.
 
+use std::borrow::Cow;
 use std::cmp::Reverse;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::brief::Brief;
 use super::strategy;
@@ -45,12 +46,66 @@ impl Ledger {
         self.at.get(&id).map(|at| &self.nodes[*at])
     }
 
+    /// Puts a node in, in the place of what it was if it is known.
+    pub fn put(&mut self, node: Candidate) {
+        let id = node.node;
+        match self.at.get(&id) {
+            Some(at) => self.nodes[*at] = node,
+            None => {
+                self.at.insert(id, self.nodes.len());
+                self.briefs.push(Brief::of(&node));
+                self.nodes.push(node);
+            }
+        }
+        self.note(id);
+    }
+
+    /// Takes a node out.
+    pub fn remove(&mut self, id: NodeId) {
+        let Some(at) = self.at.remove(&id) else {
+            return;
+        };
+        self.nodes.swap_remove(at);
+        self.briefs.swap_remove(at);
+        if let Some(moved) = self.nodes.get(at) {
+            self.at.insert(moved.node, at);
+        }
+    }
+
+    /// Changes a node.
+    pub fn change(&mut self, id: NodeId, change: impl FnOnce(&mut Candidate)) {
+        if let Some(node) = self.node_mut(id) {
+            change(node);
+        }
+        self.note(id);
+    }
+
+    /// Changes all of them.
+    pub fn change_all(&mut self, change: impl Fn(&mut Candidate)) {
+        self.nodes.iter_mut().for_each(change);
+        self.briefs = self.nodes.iter().map(Brief::of).collect();
+    }
+
+    /// The same without some of its nodes.
+    pub fn without(&self, nodes: &BTreeSet<NodeId>) -> Cow<'_, Self> {
+        if nodes.is_empty() {
+            return Cow::Borrowed(self);
+        }
+        let others = self.nodes.iter().filter(|node| !nodes.contains(&node.node));
+        Cow::Owned(Self::new(others.cloned().collect()))
+    }
+
+    /// Chooses a node.
+    pub fn choose(&self, request: &Request) -> Result<Chosen, Refusal> {
+        match self.best(request) {
+            Some(best) => Ok(Chosen::of(best)),
+            None => place(request, &self.nodes),
+        }
+    }
+
     /// Chooses a node and holds there what is asked for, in the name of `holder`.
     pub fn place(&mut self, request: &Request, holder: &str) -> Result<Chosen, Refusal> {
-        let chosen = match self.best(request) {
-            Some(best) => Chosen::of(best),
-            None => place(request, &self.nodes)?,
-        };
+        let chosen = self.choose(request)?;
         self.hold(chosen.node, request, holder);
         Ok(chosen)
     }

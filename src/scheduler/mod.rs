@@ -41,7 +41,7 @@ use crate::model::{Availability, NodeId, NodeName, Platform, PublishedPort, Reso
 use brief::Brief;
 use filter_image::Sources;
 
-pub use decision::{Decision, Standing, decide};
+pub use decision::{Decision, Standing, decide, explain};
 pub use filter_slots::SLOTS_LABEL;
 pub use ledger::Ledger;
 pub use receivers::{PullTo, Receiver, receivers};

@@ -50,6 +50,7 @@ pub(super) struct Shape {
 /// What clients meet when a manager serves.
 struct Door {
     proxy: Arc<Proxy>,
+    manager: Arc<Manager>,
     process: Process,
     life: Arc<Life>,
     tasks: Tasks,
@@ -303,6 +304,7 @@ impl World {
         let life = Arc::clone(life);
         self.lock().door = Some(Door {
             proxy,
+            manager: Arc::clone(&manager),
             process,
             life,
             tasks,
@@ -381,6 +383,14 @@ impl World {
             self.steps.break_off(broken);
         }
         for wrong in checker::contents(&self.contents()) {
+            self.steps.break_off(wrong);
+        }
+        let manager = {
+            let state = self.lock();
+            let door = state.door.as_ref();
+            door.map(|door| Arc::clone(&door.manager))
+        };
+        for wrong in manager.into_iter().flat_map(|manager| manager.misjudged()) {
             self.steps.break_off(wrong);
         }
     }

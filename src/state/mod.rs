@@ -26,8 +26,10 @@ mod tests;
 mod tombstones;
 mod volumes;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use imbl::ordmap::DiffItem;
 use imbl::{OrdMap, OrdSet};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -202,6 +204,14 @@ impl Cluster {
     /// What the placements on a node claim together.
     pub fn totals(&self, node: NodeId) -> Totals {
         self.index.totals.get(&node).copied().unwrap_or_default()
+    }
+
+    /// The nodes of which something is not as it was in `before`: what they are, or what the placements on them come to.
+    /// Costs as much as has changed.
+    pub fn nodes_changed_since(&self, before: &Self) -> BTreeSet<NodeId> {
+        let nodes = before.nodes.diff(&self.nodes).map(|item| key(&item));
+        let totals = before.index.totals.diff(&self.index.totals);
+        nodes.chain(totals.map(|item| key(&item))).collect()
     }
 
     /// What is left of a node. What runs there unmanaged is not known here.
@@ -393,5 +403,13 @@ impl Cluster {
         self.nodes
             .get(&id)
             .map_or_else(|| id.to_string(), |node| node.name.to_string())
+    }
+}
+
+fn key<V>(item: &DiffItem<'_, '_, NodeId, V>) -> NodeId {
+    match item {
+        DiffItem::Add(node, _)
+        | DiffItem::Remove(node, _)
+        | DiffItem::Update { old: (node, _), .. } => **node,
     }
 }

@@ -74,7 +74,7 @@ fn ask(image: &Image, reference: &str) -> Option<(Arc<Host>, String)> {
 }
 
 /// The image that `reference` means in the pool, or `node/reference` on one node; nothing if no node that is up has it.
-fn resolve(proxy: &Proxy, reference: &str) -> Option<Image> {
+fn resolve(proxy: &Proxy, reference: &str) -> Option<Arc<Image>> {
     if let Some(found) = proxy.manager.image(reference) {
         return Some(found);
     }
@@ -82,13 +82,13 @@ fn resolve(proxy: &Proxy, reference: &str) -> Option<Image> {
     let host = proxy.fleet.named(node).filter(|host| host.is_up())?;
     let images = host.images();
     let there = images.find(rest)?;
-    Some(Image {
+    Some(Arc::new(Image {
         id: there.id.clone(),
         ids: vec![there.id.clone()],
         tag: None,
         created: there.created,
         holders: vec![host],
-    })
+    }))
 }
 
 /// When no node that is up has the image: the word of a node that is down and had it, else `No such image`.

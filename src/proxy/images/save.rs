@@ -56,11 +56,11 @@ pub(super) async fn save_many(proxy: &Proxy, exchange: Exchange) -> Outcome {
 /// Brings all of the images to the node that has most of them. Returns what it knows them by.
 async fn gather(
     proxy: &Proxy,
-    found: &[(&String, Image)],
+    found: &[(&String, Arc<Image>)],
     mut query: Query,
     caller: &Caller,
 ) -> Result<(Arc<Host>, Query), ApiError> {
-    let has = |host: &Host, (name, image): &(&String, Image)| image.is_meant_on(host, name);
+    let has = |host: &Host, (name, image): &(&String, Arc<Image>)| image.is_meant_on(host, name);
     let count = |host: &Arc<Host>| found.iter().filter(|one| has(host, one)).count();
     let holders = found.iter().flat_map(|(_, image)| &image.holders);
     let host = holders.max_by_key(|host| count(host)).cloned();
