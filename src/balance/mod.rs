@@ -15,6 +15,7 @@
 
 mod backends;
 mod book;
+mod bulk;
 mod tcp;
 mod udp;
 

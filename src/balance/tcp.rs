@@ -14,6 +14,7 @@ use tokio::sync::Semaphore;
 
 use super::backends::{Backends, Target};
 use super::book::PoolPort;
+use super::bulk::Pipe;
 use crate::tasks::spawn_stream;
 
 /// How long one container may take to accept while others could be asked.
@@ -22,6 +23,8 @@ const ATTEMPT: Duration = Duration::from_millis(250);
 const LAST_ATTEMPT: Duration = Duration::from_secs(3);
 /// So much is read at a time.
 const BUFFER_BYTES: usize = 64 << 10;
+/// A stream that has brought so much is long.
+const LONG_BYTES: usize = 1 << 20;
 /// After an error that is about the machine (no descriptors left), nothing is accepted for so long.
 const BREATHER: Duration = Duration::from_millis(50);
 
@@ -106,14 +109,24 @@ async fn attempt(target: &Target, number: u16, patience: Duration) -> io::Result
 
 /// Copies until the reading side ends, then ends the writing side.
 async fn copy(from: &OwnedReadHalf, mut to: OwnedWriteHalf) -> io::Result<()> {
+    let mut brought: usize = 0;
     loop {
         from.readable().await?;
+        if brought >= LONG_BYTES {
+            brought = 0;
+            if let Ok(pipe) = Pipe::new() {
+                return pipe.carry(from, to).await;
+            }
+        }
         let mut buffer = Vec::with_capacity(BUFFER_BYTES);
-        loop {
+        while brought < LONG_BYTES {
             buffer.clear();
             match from.try_read_buf(&mut buffer) {
                 Ok(0) => return to.shutdown().await,
-                Ok(_) => to.write_all(&buffer).await?,
+                Ok(length) => {
+                    to.write_all(&buffer).await?;
+                    brought = brought.saturating_add(length);
+                }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                 Err(error) => return Err(error),
             }

@@ -2,13 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read as _, Write as _};
-use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use integration::compose::Project;
 use integration::harness::{Case, case};
+use integration::images::noise;
 use integration::lab::{Host, Lab};
 use integration::pool::Pool;
 use integration::wait;
@@ -26,6 +27,7 @@ pub(crate) fn cases() -> Vec<Case> {
         case("a_cut_node_is_skipped_at_once", cut),
         case("an_unrelated_publisher_is_told_who_has_the_port", unrelated),
         case("only_healthy_containers_are_reached", health),
+        case("long_streams_pass_whole_in_both_directions", long),
         case("datagrams_are_passed_on", udp),
         case("compose_publishes_at_the_manager", compose),
         case("a_manager_beside_an_engine_leaves_its_ports_alone", beside),
@@ -110,6 +112,35 @@ fn both(lab: &Lab) -> Result<()> {
     pool.ok(&format!("run -d --name=own -p 127.0.0.1:{port}:80 {WHO}"))?;
     pool.ok("exec own wget -q -O - 127.0.0.1:80")?;
     comes_to_refuse(port)
+}
+
+fn long(lab: &Lab) -> Result<()> {
+    const BYTES: usize = 32 << 20;
+    let pool = Pool::over(lab)?;
+    pool.ok("run -d --name=echo --stop-signal=KILL -p 80 busybox nc -ll -p 80 -e cat")?;
+    let port = number(&pool, "echo")?;
+    let sent = noise(BYTES);
+    for round in 0..3 {
+        let connect = || TcpStream::connect((MANAGER, port)).ok();
+        let stream = wait::until("a listener", SOON, || Ok(connect()))?;
+        stream.set_read_timeout(Some(SOON))?;
+        let mut back = Vec::with_capacity(BYTES);
+        std::thread::scope(|scope| {
+            let up = scope.spawn(|| {
+                (&stream).write_all(&sent)?;
+                stream.shutdown(Shutdown::Write)
+            });
+            // Whoever is slow is waited for.
+            if round == 1 {
+                std::thread::sleep(Duration::from_millis(300));
+            }
+            let down = (&stream).read_to_end(&mut back);
+            up.join().map_err(|_| anyhow::anyhow!("it panicked"))??;
+            anyhow::Ok(down?)
+        })?;
+        ensure!(back == sent, "{} bytes of {BYTES} came back", back.len());
+    }
+    Ok(())
 }
 
 /// The number under which the container's port 80 is published.
