@@ -72,6 +72,7 @@ pub(super) fn text(decision: &Decision) -> String {
     let claim = Resources::new(decision.claim.cpu_nanos, decision.claim.memory_bytes);
     let went = match &decision.node {
         Some(node) => format!("goes to {node}"),
+        None if decision.fit > 0 => "was refused".to_owned(),
         None => "fits nowhere".to_owned(),
     };
     let mut line = |words: String| {
@@ -97,6 +98,10 @@ pub(super) fn text(decision: &Decision) -> String {
         for wish in wishes {
             line(format!("It has the {kind} {wish}"));
         }
+    }
+    // Where nothing fits, the reasons of each node are all there is to say.
+    if let Some(refusal) = decision.refusal.as_ref().filter(|_| decision.fit > 0) {
+        line(format!("Refused: {refusal}"));
     }
     if decision.fit > 0 {
         line(format!("{} fit, best first:", decision.fit));

@@ -60,6 +60,8 @@ impl Manager {
             }
             tried = next;
         }
+        // What is remembered is how all of them stood.
+        drop(self.place(order, not_on, Some(named)));
         self.decisions.refuse(named.0, &why);
         Err(why)
     }
