@@ -15,6 +15,7 @@ use std::collections::BTreeSet;
 
 use crate::claim::Claim;
 use crate::error::ApiError;
+use crate::generic::Wishes;
 use crate::go_text;
 use crate::json_edit::{Change, Edit, quote};
 use crate::json_view::View;
@@ -31,6 +32,8 @@ pub struct Create<'a> {
     pub labels: Vec<(Cow<'a, str>, Cow<'a, str>)>,
     /// CPU and memory.
     pub claim: Claim,
+    /// What it claims beside those.
+    pub generic: Wishes,
     /// `HostConfig.PortBindings`
     pub host_ports: Vec<HostPort<'a>>,
     /// `HostConfig.PublishAllPorts`: every exposed port, also those of the image, gets a random host port.
@@ -264,7 +267,9 @@ impl<'a> Body<'a> {
         if create.image.is_empty() && !is_given("Cmd") && !is_given("Entrypoint") {
             return Err(ApiError::bad_parameter("no command specified"));
         }
-        let Some(host) = root.get_folded("HostConfig") else {
+        let host = root.get_folded("HostConfig");
+        create.generic = Wishes::of_create(host, create.labels.iter().cloned())?;
+        let Some(host) = host else {
             create.join_endpoints(root);
             return Ok(create);
         };
@@ -555,9 +560,11 @@ fn repeated<'a>(root: View<'a>) -> Option<Cow<'a, str>> {
         .iter()
         .flat_map(View::members)
         .flat_map(|port| port.value.elements());
+    let devices = of_host("DeviceRequests");
     let mut structs = [Some(root), host, networking, of_host("RestartPolicy")]
         .into_iter()
         .flatten()
+        .chain(devices.iter().flat_map(View::elements))
         .chain(mounts.iter().copied())
         .chain(options.iter().copied())
         .chain(drivers)
@@ -808,6 +815,10 @@ mod tests {
             (
                 r#"{"Cmd":[],"HostConfig":{"PortBindings":{"1/tcp":[{"HostPort":"1","hostPort":"2"}]}}}"#,
                 "invalid JSON: the field \"hostPort\" is given twice",
+            ),
+            (
+                r#"{"Cmd":[],"HostConfig":{"DeviceRequests":[{"Count":1,"count":2}]}}"#,
+                "invalid JSON: the field \"count\" is given twice",
             ),
             (r#"{"Image":"x","Labels":{"a":"1","A":"2"}}"#, "read"),
             (

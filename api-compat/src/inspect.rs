@@ -7,6 +7,7 @@ use std::borrow::Cow;
 use jiff::Timestamp;
 
 use crate::claim::Claim;
+use crate::generic::Wishes;
 use crate::json_edit::{Change, Edit, quote};
 use crate::json_view::{Malformed, View};
 use crate::labels;
@@ -133,6 +134,10 @@ pub struct Summary<'a> {
     pub name: Cow<'a, str>,
     /// What it asks of its node.
     pub claim: Claim,
+    /// What it asks of it beside CPU and memory.
+    pub generic: Wishes,
+    /// `Config.ExposedPorts`, such as `80/tcp`.
+    pub exposed: Vec<Cow<'a, str>>,
     /// `State.StartedAt`; none if it was never started.
     pub started_at: Option<Timestamp>,
     /// `State.FinishedAt`; none if it never ended.
@@ -205,6 +210,10 @@ impl<'a> Summary<'a> {
                 .unwrap_or(false);
             summary.network_mode = host.text_of("NetworkMode");
         }
+        summary.generic = Wishes::of_inspect(root);
+        let exposed = root.at(&["Config", "ExposedPorts"]);
+        let exposed = exposed.iter().flat_map(View::members);
+        summary.exposed = exposed.map(|port| port.key).collect();
         summary.exec_ids = root
             .get("ExecIDs")
             .iter()

@@ -17,6 +17,7 @@ pub mod error;
 pub mod event;
 pub mod features;
 pub mod filters;
+pub mod generic;
 pub mod glob;
 mod go_text;
 pub mod headers;
