@@ -42,6 +42,9 @@ pub struct Node {
     pub running: usize,
     /// What its containers claim.
     pub reserved: Resources,
+    /// What it has beside CPU and memory, and what of that its containers claim.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub generic: BTreeMap<String, Generic>,
     /// Whether that is known: only then it takes work.
     pub counted: bool,
     /// When it last answered.
@@ -99,6 +102,16 @@ pub struct Resources {
     /// Bytes.
     #[serde(rename = "MemoryBytes")]
     pub memory_bytes: u64,
+}
+
+/// A number of something that a node has beside CPU and memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct Generic {
+    /// What containers claim.
+    pub reserved: u64,
+    /// What there is.
+    pub total: u64,
 }
 
 /// An engine.
@@ -192,6 +205,9 @@ pub struct Decision {
     pub strategy: Strategy,
     /// What the container claims.
     pub claim: Resources,
+    /// What it claims beside that: numbers by name, or `all`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub generic: BTreeMap<String, String>,
     /// Its constraints.
     pub constraints: Vec<String>,
     /// Its affinities.
@@ -220,6 +236,9 @@ pub struct Standing {
     pub left_per_mille: u64,
     /// What was left of it before.
     pub free: Resources,
+    /// What was left before of what the container claims beside that.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub generic: BTreeMap<String, u64>,
     /// How many containers it had.
     pub containers: u32,
     /// Whether it had the image.
@@ -331,6 +350,7 @@ mod tests {
             containers: 0,
             running: 0,
             reserved: Resources::default(),
+            generic: BTreeMap::new(),
             counted: false,
             last_seen: None,
         };

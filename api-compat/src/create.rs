@@ -425,15 +425,8 @@ impl<'a> Create<'a> {
     /// exposes has to be added to `exposed` for that.
     pub fn published_besides(&self) -> impl Iterator<Item = (&str, u16, &str)> {
         let is_bound = |key: &str| self.host_ports.iter().any(|port| port.key == *key);
-        let exposed: BTreeSet<&str> = self.exposed.iter().map(|key| &**key).collect();
-        let exposed = exposed.into_iter().filter(|_| self.publish_all);
-        exposed.filter_map(move |key| {
-            let (number, protocol) = split_port(key);
-            let number = go_text::parse_port(number)
-                .ok()
-                .filter(|number| *number > 0)?;
-            (!is_bound(key)).then_some((key, number, protocol))
-        })
+        let exposed = exposed_ports(&self.exposed).filter(|_| self.publish_all);
+        exposed.filter(move |(key, ..)| !is_bound(key))
     }
 
     /// Whether a path of the host is the socket of its engine: the container will see one node only.
@@ -530,6 +523,18 @@ impl<'a> Create<'a> {
             }
         }
     }
+}
+
+/// Exposed ports such as `80/tcp`, each once, with number and protocol. What is none is left out.
+pub fn exposed_ports<'a>(
+    exposed: &'a [Cow<'_, str>],
+) -> impl Iterator<Item = (&'a str, u16, &'a str)> {
+    let exposed: BTreeSet<&str> = exposed.iter().map(|key| &**key).collect();
+    exposed.into_iter().filter_map(|key| {
+        let (number, protocol) = split_port(key);
+        let number = go_text::parse_port(number).ok()?;
+        (number > 0).then_some((key, number, protocol))
+    })
 }
 
 /// The endpoint with the id that the engine knows its network by; nothing if it gives none.

@@ -14,6 +14,8 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 use crate::error::ApiError;
 use crate::json_view::View;
 
@@ -27,7 +29,8 @@ const CDI: &str = "cdi";
 const ALL: &str = "all";
 
 /// How much of a resource a container claims.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Amount {
     /// So much.
     Count(u32),

@@ -41,6 +41,8 @@ pub struct Pool {
     pub cpus: u64,
     /// `MemTotal`
     pub memory_bytes: u64,
+    /// `GenericResources`, by kind.
+    pub generic: BTreeMap<String, u64>,
     /// The rows of `SystemStatus`.
     pub rows: Vec<(String, String)>,
     /// Put before what the engines warn of.
@@ -77,6 +79,8 @@ pub struct NodeDetails {
     pub reserved_memory_bytes: u64,
     /// What it has.
     pub memory_bytes: u64,
+    /// What it has beside those: what containers claim, and what there is, by name.
+    pub generic: BTreeMap<String, (u64, u64)>,
     /// Its labels.
     pub labels: BTreeMap<String, String>,
     /// When it last answered.
@@ -118,6 +122,12 @@ impl NodeRow {
                 bytes_size(details.memory_bytes)
             ),
         );
+        for (name, (reserved, has)) in &details.generic {
+            row(
+                &format!("  └ Reserved {name}"),
+                format!("{reserved} / {has}"),
+            );
+        }
         let labels: Vec<_> = details
             .labels
             .iter()
@@ -290,7 +300,18 @@ fn merged(key: &str, value: View<'_>, infos: &[View<'_>], pool: &Pool) -> Option
                 .collect();
             format!("{{{}}}", kept.join(","))
         }
-        "DriverStatus" | "GenericResources" if differs() => "null".to_owned(),
+        "GenericResources" if pool.generic.is_empty() => "null".to_owned(),
+        "GenericResources" => {
+            let kinds = pool.generic.iter();
+            let kinds: Vec<_> = kinds
+                .map(|(kind, count)| {
+                    let kind = quote(kind);
+                    format!(r#"{{"DiscreteResourceSpec":{{"Kind":{kind},"Value":{count}}}}}"#)
+                })
+                .collect();
+            format!("[{}]", kinds.join(","))
+        }
+        "DriverStatus" if differs() => "null".to_owned(),
         "Driver" | "LoggingDriver" | "CgroupDriver" | "KernelVersion" | "OSVersion"
         | "Architecture" | "DefaultRuntime"
             if differs() =>
@@ -392,7 +413,7 @@ pub fn for_version(info: &[u8], version: ApiVersion) -> Result<Vec<u8>, Malforme
 mod tests {
     use super::*;
 
-    const ONE: &str = r#"{"ID":"x","Containers":1,"Images":2,"Driver":"overlay2","Plugins":{"Volume":["local","nfs"],"Log":["json-file"]},"MemoryLimit":true,"CpuCfsQuota":true,"NCPU":2,"Labels":["a=1","b=2"],"Runtimes":{"runc":{"path":"runc","status":{}},"gvisor":{"path":"g"}},"Swarm":{"LocalNodeState":"active"},"New":{"z":1.50},"Warnings":null}"#;
+    const ONE: &str = r#"{"ID":"x","Containers":1,"Images":2,"Driver":"overlay2","Plugins":{"Volume":["local","nfs"],"Log":["json-file"]},"MemoryLimit":true,"CpuCfsQuota":true,"NCPU":2,"GenericResources":null,"Labels":["a=1","b=2"],"Runtimes":{"runc":{"path":"runc","status":{}},"gvisor":{"path":"g"}},"Swarm":{"LocalNodeState":"active"},"New":{"z":1.50},"Warnings":null}"#;
     const TWO: &str = r#"{"ID":"y","Containers":3,"Images":4,"Driver":"btrfs","Plugins":{"Volume":["local"],"Log":["json-file"]},"MemoryLimit":true,"CpuCfsQuota":false,"NCPU":4,"Labels":["a=1","b=3"],"Runtimes":{"runc":{"path":"runc"}},"Warnings":["w"]}"#;
 
     fn view(text: &str) -> View<'_> {
@@ -408,6 +429,7 @@ mod tests {
             paused: 1,
             images: 3,
             cpus: 6,
+            generic: [("gpu".to_owned(), 3)].into(),
             rows: vec![("Nodes".to_owned(), "2".to_owned())],
             ..Pool::default()
         };
@@ -419,6 +441,10 @@ mod tests {
             (&["ContainersStopped"], "2"),
             (&["Images"], "3"),
             (&["NCPU"], "6"),
+            (
+                &["GenericResources"],
+                r#"[{"DiscreteResourceSpec":{"Kind":"gpu","Value":3}}]"#,
+            ),
             (&["Name"], "\"fleet\""),
             (&["Driver"], "\"mixed\""),
             (&["Plugins", "Volume"], "[\"local\"]"),
@@ -483,6 +509,7 @@ mod tests {
             cpu_nanos: 4_000_000_000,
             reserved_memory_bytes: 0,
             memory_bytes: 2_147_483_648,
+            generic: [("gpu".to_owned(), (1, 4))].into(),
             ..NodeDetails::default()
         };
         let node = NodeRow {
@@ -497,9 +524,9 @@ mod tests {
             .map(|(key, value)| format!("{key}: {value}"))
             .collect();
         assert_eq!(
-            shown[..5].join("\n"),
+            shown[..6].join("\n"),
             " host1: tcp://10.0.0.1:2375\n  └ Status: Ready\n  └ Containers: 4 (2 Running, 1 Paused, 1 Stopped)\n  \
-             └ Reserved CPUs: 1.5 / 4\n  └ Reserved Memory: 0B / 2GiB"
+             └ Reserved CPUs: 1.5 / 4\n  └ Reserved Memory: 0B / 2GiB\n  └ Reserved gpu: 1 / 4"
         );
         for (bytes, text) in [
             (1023, "1023B"),

@@ -85,7 +85,7 @@ fn latency(table: &mut Table) -> Result<()> {
             let began = Instant::now();
             let chosen = ledger.place(&request, "it").context("a node fits")?;
             took.push(began.elapsed().as_secs_f64() * 1000.0);
-            ledger.give_back(chosen.node, request.claim);
+            ledger.give_back(chosen.node, &request);
         }
         let (half, most) = (quantile(&mut took, 0.5), quantile(&mut took, 0.99));
         table.at_most(

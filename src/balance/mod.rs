@@ -34,7 +34,7 @@ use self::backends::{Backends, Target};
 use self::book::{Backend, Book, Group, PoolPort, Serving};
 use crate::engine::{Container, Endpoint, Fleet, HostTag, RunState};
 use crate::manager::{Created, Manager};
-use crate::model::{ContainerId, NodeId, PortClaim, Protocol};
+use crate::model::{ContainerId, NodeId, PortClaim, PortOrigin, Protocol};
 use crate::tasks::{Stopping, Tasks};
 
 /// So many connections may be open through the entry point, two sockets each, if this process may have so many.
@@ -168,7 +168,9 @@ impl EntryPoint {
     pub fn warnings(&self, created: &Created) -> Vec<String> {
         let node = &created.node;
         let book = lock(&self.book);
-        let on_all = |claim: &&PortClaim| claim.port.address.is_none();
+        let on_all = |claim: &&PortClaim| {
+            claim.port.address.is_none() && claim.origin != PortOrigin::Exposed
+        };
         let told = created.ports.iter().filter(on_all).filter_map(|claim| {
             let others = book.others(pool_port(claim), claim.group.as_deref());
             let other = self.fleet.inventory.get(&others.first()?.container)?;

@@ -86,10 +86,16 @@ pub(super) fn text(decision: &Decision) -> String {
         decision.strategy,
         decision.nodes
     ));
-    line(if claim == Resources::ZERO {
+    let mut claims: Vec<_> = (claim != Resources::ZERO)
+        .then(|| claim.to_string())
+        .into_iter()
+        .collect();
+    let generic = decision.generic.iter();
+    claims.extend(generic.map(|(name, amount)| format!("{amount} {name}")));
+    line(if claims.is_empty() {
         "It claims nothing".to_owned()
     } else {
-        format!("It claims {claim}")
+        format!("It claims {}", claims.join(", "))
     });
     for (kind, wishes) in [
         ("constraint", &decision.constraints),
@@ -129,7 +135,10 @@ fn about(standing: &Standing) -> String {
         containers,
         ..
     } = standing;
-    let free = Resources::new(standing.free.cpu_nanos, standing.free.memory_bytes);
+    let mut free = Resources::new(standing.free.cpu_nanos, standing.free.memory_bytes).to_string();
+    for (name, count) in &standing.generic {
+        free.push_str(&format!(", {count} {name}"));
+    }
     let mut words = format!(
         "{node}: {}.{}% left after placing ({free} free before), {containers} containers",
         left_per_mille / 10,
@@ -164,6 +173,7 @@ mod tests {
                 cpu_nanos: 4_000_000_000,
                 memory_bytes: 8 << 30,
             },
+            generic: [("gpu".to_owned(), 3)].into(),
             containers: 2,
             has_image: soft_unmet == 0,
         };
@@ -177,6 +187,7 @@ mod tests {
                 cpu_nanos: 0,
                 memory_bytes: 1 << 30,
             },
+            generic: [("gpu".to_owned(), "all".to_owned())].into(),
             constraints: vec!["zone==b".to_owned()],
             affinities: vec!["container!=~db".to_owned()],
             nodes: 4,
@@ -187,12 +198,12 @@ mod tests {
         assert_eq!(
             text(&decision),
             "web goes to host1, decided 2026-01-02 03:04:05 UTC by spread among 4 nodes\n\
-             It claims 0 CPUs and 1GiB\n\
+             It claims 0 CPUs and 1GiB, all gpu\n\
              It has the constraint zone==b\n\
              It has the affinity container!=~db\n\
              3 fit, best first:\n\
-             \x20 host1: 87.5% left after placing (4 CPUs and 8GiB free before), 2 containers\n\
-             \x20 host2: 87.5% left after placing (4 CPUs and 8GiB free before), 2 containers, lacks the image, breaks 1 soft wishes\n\
+             \x20 host1: 87.5% left after placing (4 CPUs and 8GiB, 3 gpu free before), 2 containers\n\
+             \x20 host2: 87.5% left after placing (4 CPUs and 8GiB, 3 gpu free before), 2 containers, lacks the image, breaks 1 soft wishes\n\
              \x20 and 1 more\n\
              Others do not fit:\n\
              \x20 host3 is paused\n"

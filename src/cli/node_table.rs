@@ -4,7 +4,7 @@
 
 use jiff::Timestamp;
 
-use crate::api::{Node, Resources, State};
+use crate::api::{Generic, Node, Resources, State};
 use crate::model::resources::{Kind, Memory};
 
 /// A condition of `--filter`.
@@ -75,7 +75,7 @@ fn has_label(node: &Node, wanted: &str) -> bool {
     found.is_some_and(|found| value.is_none_or(|value| value == found))
 }
 
-/// The table of `flotilla node ls`. Labels are shown if any node has some.
+/// The table of `flotilla node ls`. What nodes have beside CPU and memory, and labels, are shown if any node has some.
 pub(super) fn table(nodes: &[Node], now: Timestamp) -> String {
     let mut rows = vec![
         [
@@ -85,6 +85,7 @@ pub(super) fn table(nodes: &[Node], now: Timestamp) -> String {
             "CONTAINERS",
             "CPUS",
             "MEMORY",
+            "RESOURCES",
             "ENGINE",
             "ENDPOINT",
             "LABELS",
@@ -92,21 +93,25 @@ pub(super) fn table(nodes: &[Node], now: Timestamp) -> String {
         .map(str::to_owned),
     ];
     rows.extend(nodes.iter().map(|node| row(node, now)));
-    let columns = if nodes.iter().all(|node| node.spec.labels.is_empty()) {
-        rows[0].len() - 1
-    } else {
-        rows[0].len()
+    let is_shown = |column: usize| match rows[0][column].as_str() {
+        "RESOURCES" => nodes.iter().any(|node| !node.generic.is_empty()),
+        "LABELS" => nodes.iter().any(|node| !node.spec.labels.is_empty()),
+        _ => true,
     };
-    aligned(&rows, columns)
+    let columns: Vec<usize> = (0..rows[0].len())
+        .filter(|column| is_shown(*column))
+        .collect();
+    aligned(&rows, &columns)
 }
 
-fn row(node: &Node, now: Timestamp) -> [String; 9] {
+fn row(node: &Node, now: Timestamp) -> [String; 10] {
     let endpoint = node.endpoint.clone();
     let (Some(name), Some(description)) = (&node.spec.name, &node.description) else {
         let nothing = || "-".to_owned();
         return [
             nothing(),
             status(node, now),
+            nothing(),
             nothing(),
             nothing(),
             nothing(),
@@ -132,10 +137,23 @@ fn row(node: &Node, now: Timestamp) -> [String; 9] {
             Memory(node.reserved.memory_bytes),
             Memory(has.memory_bytes)
         ),
+        generic(node),
         description.engine.engine_version.clone(),
         endpoint,
         labels.join(","),
     ]
+}
+
+/// `gpu 1 / 4`
+fn generic(node: &Node) -> String {
+    let all = node.generic.iter();
+    let all: Vec<_> = all
+        .map(|(name, Generic { reserved, total })| format!("{name} {reserved} / {total}"))
+        .collect();
+    match all.is_empty() {
+        true => "-".to_owned(),
+        false => all.join(", "),
+    }
 }
 
 fn cpus(reserved: Resources, has: Resources) -> String {
@@ -179,15 +197,18 @@ fn age(seconds: i64) -> String {
     }
 }
 
-/// Columns as wide as their widest cell, three blanks between them, none at the end of a line.
-fn aligned<const N: usize>(rows: &[[String; N]], columns: usize) -> String {
-    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max();
-    let widths: Vec<usize> = (0..columns).filter_map(width).collect();
+/// These columns, as wide as their widest cell, three blanks between them, none at the end of a line.
+fn aligned<const N: usize>(rows: &[[String; N]], columns: &[usize]) -> String {
+    let width = |column: &usize| {
+        let cells = rows.iter().map(|row| row[*column].chars().count());
+        (*column, cells.max().unwrap_or_default())
+    };
+    let widths: Vec<_> = columns.iter().map(width).collect();
     let mut text = String::new();
     for row in rows {
         let mut line = String::new();
-        for (cell, width) in row.iter().zip(&widths) {
-            line.push_str(&format!("{cell:<width$}   "));
+        for (column, width) in &widths {
+            line.push_str(&format!("{:<width$}   ", row[*column]));
         }
         text.push_str(line.trim_end());
         text.push('\n');
@@ -200,6 +221,7 @@ mod tests {
     use super::*;
     use crate::api::{Description, Engine, Spec, Status};
     use crate::model::Availability;
+    use std::collections::BTreeMap;
 
     fn node(name: &str, state: State, message: &str) -> Node {
         Node {
@@ -231,6 +253,7 @@ mod tests {
                 cpu_nanos: 500_000_000,
                 memory_bytes: 512 << 20,
             },
+            generic: BTreeMap::new(),
             counted: true,
             last_seen: Some(Timestamp::UNIX_EPOCH),
         }
@@ -278,6 +301,29 @@ b       Down 41s ago: connection refused   active         3 (2 running)   0.5 / 
             "{text}"
         );
         assert!(lines[2].ends_with("tcp://b:2375"), "{text}");
+    }
+
+    #[test]
+    fn gpus_are_shown_if_there_are_any() {
+        let mut with_gpus = node("a", State::Ready, "");
+        let generic = |reserved, total| Generic { reserved, total };
+        with_gpus.generic = [("fpga", generic(0, 1)), ("gpu", generic(1, 4))]
+            .map(|(name, generic)| (name.to_owned(), generic))
+            .into();
+        let text = table(&[with_gpus, node("b", State::Ready, "")], at(0));
+        let lines: Vec<_> = text.lines().collect();
+        assert!(
+            lines[0].contains("MEMORY          RESOURCES               ENGINE"),
+            "{text}"
+        );
+        assert!(
+            lines[1].contains("8GiB   fpga 0 / 1, gpu 1 / 4   28.5.2"),
+            "{text}"
+        );
+        assert!(
+            lines[2].contains("8GiB   -                       28.5.2"),
+            "{text}"
+        );
     }
 
     #[test]

@@ -28,6 +28,10 @@ pub struct Plan {
     #[arg(short, long, group = "what", value_name = "SIZE", value_parser = read_size)]
     memory: Option<usize>,
 
+    /// Each claims so many GPUs; all that a node has with the word all
+    #[arg(long, group = "what", value_name = "NUMBER", value_parser = read_gpus)]
+    gpus: Option<i64>,
+
     /// Made of this image [default: one that every node has]
     #[arg(long, group = "what")]
     image: Option<String>,
@@ -96,6 +100,7 @@ impl Plan {
         let only_loses = self.count.is_none()
             && self.cpus.is_none()
             && self.memory.is_none()
+            && self.gpus.is_none()
             && self.image.is_none()
             && self.strategy.is_none()
             && self.constraints.is_empty()
@@ -130,9 +135,23 @@ impl Plan {
             "HostConfig": {
                 "NanoCpus": self.cpus.unwrap_or_default(),
                 "Memory": self.memory.unwrap_or_default(),
+                "DeviceRequests": self.gpus.map(|count| {
+                    serde_json::json!([{"Count": count, "Capabilities": [["gpu"]]}])
+                }),
             },
         })
     }
+}
+
+/// A number of GPUs as `docker run --gpus` takes it: below zero is all.
+fn read_gpus(text: &str) -> Result<i64, String> {
+    if text == "all" {
+        return Ok(-1);
+    }
+    let count = text.parse::<u32>().ok().filter(|count| *count > 0);
+    count
+        .map(i64::from)
+        .ok_or_else(|| format!("`{text}` must be a number of GPUs, 1 or more, or all"))
 }
 
 /// A plan as a person reads it; `count` is what was asked for.
@@ -206,6 +225,15 @@ mod tests {
         check("-1", None);
         check("1e3", None);
         check("99999999999999", None);
+    }
+
+    #[test]
+    fn numbers_of_gpus_are_read() {
+        let read = |text: &str| read_gpus(text).ok();
+        assert_eq!(
+            [read("2"), read("all"), read("0"), read("-1"), read("x")],
+            [Some(2), Some(-1), None, None, None]
+        );
     }
 
     #[test]

@@ -16,6 +16,7 @@ use jiff::Timestamp;
 
 use super::endpoint::Endpoint;
 use super::own_networks::OwnNetworks;
+use crate::model::generic::Wishes;
 use crate::model::{
     BadId, ClusterId, ContainerId, NetworkId, NodeId, NodeName, Protocol, PublishedPort, RequestId,
     Resources,
@@ -156,10 +157,14 @@ impl RunState {
 }
 
 /// What list items leave out and an inspect brings.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Details {
     /// What it may use.
     pub claim: Resources,
+    /// What it takes beside that.
+    pub generic: Wishes,
+    /// Where it may listen, for all that is known: what it exposes, if it is on its host's network.
+    pub exposed: Box<[PublishedPort]>,
 }
 
 /// When a container last started and ended, where that is known.
@@ -335,10 +340,20 @@ impl Container {
 
     /// What it claims outside of our placements; nothing if it has one of ours.
     pub fn unmanaged_claim(&self) -> Resources {
-        match (self.request, self.details) {
-            (None, Some(details)) => details.claim,
-            _ => Resources::ZERO,
-        }
+        self.unmanaged()
+            .map_or(Resources::ZERO, |details| details.claim)
+    }
+
+    /// What is known of it, if it has no placement of ours.
+    pub(super) fn unmanaged(&self) -> Option<&Details> {
+        let details = self.details.as_ref();
+        details.filter(|_| self.request.is_none())
+    }
+
+    /// Where it may be listening on its host, if it has no placement of ours.
+    pub(super) fn exposed(&self) -> &[PublishedPort] {
+        let details = self.unmanaged().filter(|_| self.state.is_up());
+        details.map_or(&[], |details| &details.exposed)
     }
 
     /// Its status in words, as old as it is at `now` (nanoseconds since 1970).

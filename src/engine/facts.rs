@@ -1,5 +1,6 @@
 //! What an engine says of itself: read at each connect, and again now and then.
 
+use api_compat::generic;
 use api_compat::json_view::View;
 use api_compat::version::ApiVersion;
 use bytes::Bytes;
@@ -13,6 +14,7 @@ use super::typed::{from_bollard, typed};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use crate::model::generic::Counts;
 use crate::model::{EngineFacts, Resources};
 
 /// What an engine says of itself.
@@ -32,6 +34,8 @@ pub struct Facts {
     pub arch: String,
     /// What the machine has.
     pub capacity: Resources,
+    /// What it says that the machine has beside that.
+    pub generic: Counts,
     /// The engine's labels.
     pub labels: BTreeMap<String, String>,
     /// More of what it says of itself, by the names that classic Swarm gave it as labels.
@@ -67,6 +71,9 @@ impl Facts {
             os: text(|engine| &engine.platform.os),
             arch: text(|engine| &engine.platform.arch),
             capacity: engine.map_or(Resources::ZERO, |engine| engine.capacity),
+            generic: engine
+                .map(|engine| engine.generic.clone())
+                .unwrap_or_default(),
             labels: BTreeMap::new(),
             says: BTreeMap::new(),
             experimental: false,
@@ -94,6 +101,7 @@ pub(super) async fn read_facts(client: &Arc<Client>) -> Result<Facts, Error> {
     let parsed: bollard::models::SystemInfo = serde_json::from_slice(&info)
         .map_err(|error| client.garbled(format_args!("/info: {error}")))?;
     let says = says(&info);
+    let offered = View::parse(&info).map(generic::offered).unwrap_or_default();
     let cpus = u64::try_from(parsed.ncpu.unwrap_or(0)).unwrap_or(0);
     Ok(Facts {
         engine_id: parsed.id.unwrap_or_default(),
@@ -106,6 +114,10 @@ pub(super) async fn read_facts(client: &Arc<Client>) -> Result<Facts, Error> {
             cpu_nanos: cpus.saturating_mul(1_000_000_000),
             memory_bytes: u64::try_from(parsed.mem_total.unwrap_or(0)).unwrap_or(0),
         },
+        generic: offered
+            .into_iter()
+            .map(|(name, count)| (name, count.into()))
+            .collect(),
         labels: parsed
             .labels
             .unwrap_or_default()

@@ -16,6 +16,7 @@ use raft_store::watch;
 
 use super::changes::Changes;
 use super::container::{Container, image_hash, label_hash};
+use crate::model::generic::Taken;
 use crate::model::{ContainerId, NetworkId, NodeId, PublishedPort, Resources};
 
 /// All observed containers of all engines.
@@ -81,8 +82,10 @@ enum Holders {
 pub struct NodeTotals {
     /// Its containers, by id.
     pub containers: BTreeSet<ContainerId>,
-    /// Who publishes which of its ports.
+    /// Who publishes which of its ports, or may listen there.
     ports: BTreeSet<(u16, ContainerId)>,
+    /// What those that run behind our back take beside CPU and memory.
+    generic: Taken,
     /// What they add up to.
     pub counts: NodeCounts,
     /// How many were made from each image, by [`image_hash`].
@@ -340,6 +343,20 @@ impl Inventory {
 
     /// The container that publishes this port of the node, or one that overlaps it.
     pub fn publisher(&self, node: &NodeId, port: &PublishedPort) -> Option<Arc<Container>> {
+        self.user_of(node, port, |container| &container.published)
+    }
+
+    /// A container on the node's own network that was made behind our back and exposes this port.
+    pub fn exposer(&self, node: &NodeId, port: &PublishedPort) -> Option<Arc<Container>> {
+        self.user_of(node, port, Container::exposed)
+    }
+
+    fn user_of(
+        &self,
+        node: &NodeId,
+        port: &PublishedPort,
+        uses: impl Fn(&Container) -> &[PublishedPort],
+    ) -> Option<Arc<Container>> {
         let index = self.read();
         let first = ContainerId::from_bytes([0; 32]);
         let last = ContainerId::from_bytes([0xff; 32]);
@@ -347,8 +364,17 @@ impl Inventory {
         let users = users.range((port.number, first)..=(port.number, last));
         let mut users = users.filter_map(|(_, id)| index.containers.get(id));
         users
-            .find(|user| user.published.iter().any(|other| other.overlaps(port)))
+            .find(|user| uses(user).iter().any(|other| other.overlaps(port)))
             .cloned()
+    }
+
+    /// What containers of `node` take beside CPU and memory that were made behind our back.
+    pub fn unmanaged_generic(&self, node: &NodeId) -> Taken {
+        let index = self.read();
+        let totals = index.nodes.get(node);
+        totals
+            .map(|totals| totals.generic.clone())
+            .unwrap_or_default()
     }
 
     /// What the containers of `node` add up to, without naming them.
@@ -549,8 +575,9 @@ impl NodeTotals {
         self.networks
             .extend(joined.map(|network| (*network, container.id)));
         let published = container.published.iter();
+        let ports = published.chain(container.exposed());
         self.ports
-            .extend(published.map(|port| (port.number, container.id)));
+            .extend(ports.map(|port| (port.number, container.id)));
         let counts = &mut self.counts;
         let claim = container.unmanaged_claim();
         counts.containers += 1;
@@ -558,6 +585,9 @@ impl NodeTotals {
         if container.state.is_up() {
             counts.running += 1;
             counts.unmanaged_claims = counts.unmanaged_claims.saturating_add(claim);
+            if let Some(details) = container.unmanaged() {
+                self.generic.add(&details.generic);
+            }
         }
         counts.paused += usize::from(container.state.is_paused());
     }
@@ -567,7 +597,7 @@ impl NodeTotals {
         for network in &container.networks {
             self.networks.remove(&(*network, container.id));
         }
-        for port in &container.published {
+        for port in container.published.iter().chain(container.exposed()) {
             self.ports.remove(&(port.number, container.id));
         }
         if let Some(made) = self.images.get_mut(&container.image) {
@@ -583,6 +613,9 @@ impl NodeTotals {
         if container.state.is_up() {
             counts.running -= 1;
             counts.unmanaged_claims = counts.unmanaged_claims.saturating_sub(claim);
+            if let Some(details) = container.unmanaged() {
+                self.generic.remove(&details.generic);
+            }
         }
         counts.paused -= usize::from(container.state.is_paused());
     }

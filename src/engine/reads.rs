@@ -6,6 +6,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
+use api_compat::create::exposed_ports;
 use api_compat::inspect::Summary;
 use api_compat::json_view::{Malformed, View};
 use api_compat::labels;
@@ -18,7 +19,8 @@ use super::error::Error;
 use super::host::{Host, ListKind};
 use super::images::Images;
 use super::own_networks::OwnNetwork;
-use crate::model::{ContainerId, Resources};
+use crate::model::generic::Wishes;
+use crate::model::{ContainerId, PublishedPort, Resources};
 
 /// A read that has not come by then is made again with the next change of its object.
 const READ_TIMEOUT: Duration = Duration::from_secs(30);
@@ -29,6 +31,10 @@ pub(super) struct Inspected {
     pub(super) state: String,
     /// What it may use.
     pub(super) claim: Resources,
+    /// What it takes beside that.
+    pub(super) generic: Wishes,
+    /// Where it may listen on its host.
+    pub(super) exposed: Box<[PublishedPort]>,
     /// When it was made, in nanoseconds since 1970.
     pub(super) created: Option<i64>,
     /// When it last started; nothing if it never did.
@@ -81,10 +87,23 @@ pub(super) async fn inspect(host: &Host, id: ContainerId) -> Result<Inspected, E
             cpu_nanos: summary.claim.cpu_nanos,
             memory_bytes: summary.claim.memory_bytes,
         },
+        exposed: exposed_on_host(&summary),
+        generic: summary.generic,
         created: nanos(created),
         started: nanos(summary.started_at),
         finished: nanos(summary.finished_at),
     })
+}
+
+/// What a container on its host's network exposes.
+fn exposed_on_host(summary: &Summary<'_>) -> Box<[PublishedPort]> {
+    if summary.network_mode != "host" {
+        return Box::default();
+    }
+    let exposed = exposed_ports(&summary.exposed);
+    exposed
+        .filter_map(|(_, number, protocol)| PublishedPort::on_all(protocol, number))
+        .collect()
 }
 
 /// Reads one of the short lists again and keeps it with the host.

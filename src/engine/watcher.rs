@@ -97,7 +97,7 @@ struct CreateHold {
 }
 
 /// What events told of a container before its list item was read again.
-#[derive(Debug, Default, Clone, Copy)]
+#[derive(Debug, Default, Clone)]
 struct Told {
     created: Option<i64>,
     since: Since,
@@ -712,7 +712,7 @@ impl Watcher {
             started: told.since.started.or(was.started),
             finished: told.since.finished.or(was.finished),
         };
-        container.details = told.details.or(before.and_then(|b| b.details));
+        container.details = told.details.or(before.and_then(|b| b.details.clone()));
     }
 
     async fn fill_in(&mut self, id: ContainerId, inspected: &Inspected) {
@@ -722,6 +722,8 @@ impl Watcher {
         let mut container = Container::clone(&before);
         container.details = Some(Details {
             claim: inspected.claim,
+            generic: inspected.generic.clone(),
+            exposed: inspected.exposed.clone(),
         });
         container.since = Since {
             // Whichever is newer: an event may have overtaken the inspect.

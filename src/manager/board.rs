@@ -99,6 +99,7 @@ impl Manager {
             capacity: node.capacity(),
             claimed: promised.claimed,
             unmanaged: counts.unmanaged_claims,
+            stock: self.stock(node.id, cluster),
             containers: promised
                 .placements
                 .saturating_add(u32::try_from(counts.unmanaged).unwrap_or(u32::MAX)),
@@ -121,12 +122,18 @@ impl Manager {
     /// Of the ports that the request asks for, those that are promised or in use on the node.
     fn taken(&self, request: &Request, cluster: &Cluster, node: NodeId) -> Vec<TakenPort> {
         let promised = |port| {
-            let holder = cluster.ports().holder_on(node, port)?.request;
+            let holder = cluster.ports().holder_on(node, port);
+            let holder = holder.map(|hold| hold.request);
+            let holder = holder.or_else(|| cluster.ports().exposer_on(node, port))?;
             cluster
                 .placement(holder)
                 .map(|placement| placement.name.clone())
         };
-        let in_use = |port| Some(self.fleet.inventory.publisher(&node, port)?.name());
+        let inventory = &self.fleet.inventory;
+        let in_use = |port| {
+            let publisher = inventory.publisher(&node, port);
+            Some(publisher.or_else(|| inventory.exposer(&node, port))?.name())
+        };
         let ports = request.ports.iter();
         ports
             .filter_map(|port| {

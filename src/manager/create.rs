@@ -31,7 +31,8 @@ use super::{Error, Manager, names};
 use crate::clock;
 use crate::engine::{self, Details, EngineCall, EngineReply, Host};
 use crate::model::{
-    BlobId, Caller, ContainerId, NodeId, NodeName, Owner, PortClaim, Realm, RequestId,
+    BlobId, Caller, ContainerId, NodeId, NodeName, Owner, PortClaim, PortOrigin, PublishedPort,
+    Realm, RequestId,
 };
 use crate::scheduler::Strategy;
 use crate::state::{Command, Promise, Refusal};
@@ -165,6 +166,11 @@ impl Manager {
                 node: choice.host.tag.id,
                 owner: Owner::Plain,
                 claim: self.claim(order.wanted),
+                generic: self.generic_claim(
+                    &order.wanted.generic,
+                    choice.host.tag.id,
+                    &self.cluster(),
+                ),
                 ports: choice.ports.clone(),
                 networks: choice.joins.ids().into_iter().collect(),
                 volumes: order
@@ -199,6 +205,7 @@ impl Manager {
                 }
                 Err(Error::Refused(
                     Refusal::NoRoom { .. }
+                    | Refusal::Scarce { .. }
                     | Refusal::PortTaken { .. }
                     | Refusal::VolumeElsewhere { .. }
                     | Refusal::NetworkElsewhere { .. }
@@ -292,6 +299,8 @@ impl Manager {
                 container,
                 Details {
                     claim: self.claim(order.wanted),
+                    generic: order.wanted.generic.clone(),
+                    exposed: exposed(&choice.ports),
                 },
             )
             .await;
@@ -374,6 +383,13 @@ impl Manager {
         let node = cluster.node(host.tag.id);
         host.is_counted() && node.is_some_and(|node| node.is_ready())
     }
+}
+
+/// The ports that it may listen on in its host's network.
+fn exposed(ports: &[PortClaim]) -> Box<[PublishedPort]> {
+    let claims = ports.iter();
+    let exposed = claims.filter(|claim| claim.origin == PortOrigin::Exposed);
+    exposed.map(|claim| claim.port).collect()
 }
 
 fn is_created(reply: &EngineReply) -> bool {

@@ -99,6 +99,12 @@ pub(super) fn told(
             cpu_nanos: request.claim.cpu_nanos,
             memory_bytes: request.claim.memory_bytes,
         },
+        generic: order
+            .wanted
+            .generic
+            .iter()
+            .map(|(name, amount)| (name.to_owned(), amount.to_string()))
+            .collect(),
         constraints: constraints.collect(),
         affinities: affinities.collect(),
         nodes: decision.candidates,
@@ -121,6 +127,11 @@ fn standing(standing: &Standing) -> api::Standing {
             cpu_nanos: free.cpu_nanos,
             memory_bytes: free.memory_bytes,
         },
+        generic: standing
+            .stock
+            .iter()
+            .map(|(name, left)| (name.clone(), left.free))
+            .collect(),
         containers,
         has_image: standing.has_image,
     }

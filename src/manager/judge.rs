@@ -58,6 +58,7 @@ pub(super) fn reported(facts: &Facts, placing: &PlacingSettings) -> EngineFacts 
         engine_id: facts.engine_id.clone(),
         capacity: facts.capacity,
         allocatable: (allocatable != facts.capacity).then_some(allocatable),
+        generic: facts.generic.clone(),
         platform: Platform {
             os: facts.os.clone(),
             arch: facts.arch.clone(),

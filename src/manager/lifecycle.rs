@@ -99,6 +99,7 @@ impl Manager {
         }
         if !placement.claiming {
             self.has_room(placement.node, placement.claim)?;
+            self.has_generic(placement)?;
         }
         self.commit_for(
             request,
@@ -173,7 +174,7 @@ impl Manager {
             .request
             .and_then(|request| self.cluster().placement(request).map(|p| p.claim));
         promised
-            .or(container.details.map(|details| details.claim))
+            .or(container.details.as_ref().map(|details| details.claim))
             .unwrap_or(Resources::ZERO)
     }
 

@@ -12,6 +12,7 @@ mod bringing;
 mod create;
 mod decisions;
 mod error;
+mod generic;
 mod images;
 mod judge;
 mod lifecycle;

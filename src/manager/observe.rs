@@ -6,6 +6,7 @@ use std::sync::Arc;
 use tokio::sync::mpsc;
 
 use super::networks::{adopted, joining};
+use super::placing::exposed_claim;
 use super::{Error, Manager};
 use crate::engine::{Container, Observation, RunState};
 use crate::model::{ContainerId, NodeId, Placement, RequestId};
@@ -190,15 +191,19 @@ fn renaming(container: &Container, placement: &Placement) -> Option<Command> {
 
 /// After a restart of the manager its containers are found by their labels.
 fn adoption(manager: &Manager, container: &Container, request: RequestId) -> Option<Command> {
+    let details = container.details.as_ref()?;
+    let node = container.host.id;
+    let cluster = manager.cluster();
     Some(Command::Adopt {
         promise: Promise {
             request,
             name: container.name(),
-            node: container.host.id,
+            node,
             owner: crate::model::Owner::Plain,
-            claim: manager.settings.placing.claim(container.details?.claim),
-            ports: Vec::new(),
-            networks: adopted(container, &manager.cluster()),
+            claim: manager.settings.placing.claim(details.claim),
+            generic: manager.generic_claim(&details.generic, node, &cluster),
+            ports: details.exposed.iter().copied().map(exposed_claim).collect(),
+            networks: adopted(container, &cluster),
             volumes: Vec::new(),
             new_volumes: Vec::new(),
             acting: manager.me,

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use api_compat::create::{Create, HostPort, NetworkMode, Wanted};
+use api_compat::create::{Create, HostPort, NetworkMode, Wanted, exposed_ports};
 use api_compat::image_ref::ImageRef;
 use api_compat::labels;
 
@@ -92,6 +92,7 @@ impl Manager {
         let strategy = order.strategy.unwrap_or(self.settings.placing.strategy);
         Ok(Request {
             claim: self.claim(order.wanted),
+            generic: cluster.counted(order.wanted.generic.clone()),
             ports: port_claims(order.wanted)
                 .iter()
                 .map(|claim| claim.port)
@@ -270,8 +271,20 @@ fn node_names(hosts: &[Arc<Host>]) -> String {
     names.join(", ")
 }
 
-/// The host ports whose numbers the user gave.
+/// The host ports whose numbers the user gave. On its host's network a container publishes nothing, its engine warns of
+/// that; it listens where its process likes, for all that is known where it exposes ports.
 fn port_claims(wanted: &Create<'_>) -> Vec<PortClaim> {
+    match wanted.network_mode {
+        NetworkMode::Default | NetworkMode::Named(_) => {}
+        NetworkMode::Host => {
+            let ports = exposed_ports(&wanted.exposed);
+            return ports
+                .filter_map(|(_, number, protocol)| PublishedPort::on_all(protocol, number))
+                .map(exposed_claim)
+                .collect();
+        }
+        NetworkMode::None | NetworkMode::Container(_) => return Vec::new(),
+    }
     let wishes = wanted.host_ports.iter();
     wishes
         .filter_map(|wish| {
@@ -290,6 +303,16 @@ fn port_claims(wanted: &Create<'_>) -> Vec<PortClaim> {
             })
         })
         .collect()
+}
+
+/// A port that a container exposes on its host's network.
+pub(super) fn exposed_claim(port: PublishedPort) -> PortClaim {
+    PortClaim {
+        port,
+        container_port: port.number,
+        origin: PortOrigin::Exposed,
+        group: None,
+    }
 }
 
 /// A wish for a port of the host that leaves the number open.
@@ -380,9 +403,10 @@ fn giving_way(request: Request, beside: Option<Pin>) -> Vec<Request> {
     asked
 }
 
-/// Others hold them on the node.
+/// Others hold them on the node, those that can be held.
 fn waiting(mut ports: Vec<PortClaim>) -> Vec<PortClaim> {
-    for claim in &mut ports {
+    let asked = ports.iter_mut();
+    for claim in asked.filter(|claim| claim.origin == PortOrigin::Asked) {
         claim.origin = PortOrigin::Waiting;
     }
     ports

@@ -15,6 +15,7 @@ use super::affinities::Newcomer;
 use super::decisions::told;
 use super::{CreateOrder, Error, Manager};
 use crate::api::{Loss, Moved, Plan, Stranded};
+use crate::model::generic::Wishes;
 use crate::model::{NetworkId, NodeId, Placement, PortOrigin, PublishedPort, RequestId, Resources};
 use crate::scheduler::{self, Candidate, Request, TakenPort};
 use crate::state::Cluster;
@@ -23,6 +24,7 @@ use crate::state::Cluster;
 #[derive(Debug, Clone, Default)]
 struct Added {
     claim: Resources,
+    generic: Wishes,
     containers: u32,
     ports: Vec<TakenPort>,
 }
@@ -80,7 +82,7 @@ impl Manager {
             };
             plan.placed.push(chosen.name.to_string());
             ledger.hold(chosen.node, &request, name);
-            let once = Added::one(request.claim, &request.ports, name);
+            let once = Added::one(&request, name);
             added.entry(chosen.node).or_default().add(once);
             let newcomer = Newcomer::new(order.wanted, name, chosen.node);
             let affinities = order.policies.affinities.iter();
@@ -149,7 +151,7 @@ impl Manager {
             }
         });
         let chosen = nodes.choose(&request).map_err(|no| no.to_string())?;
-        let once = Added::one(request.claim, &request.ports, &group[0].name);
+        let once = Added::one(&request, &group[0].name);
         added.entry(chosen.node).or_default().add(once);
         Ok(chosen.name.to_string())
     }
@@ -168,10 +170,14 @@ impl Manager {
         };
         for placement in group {
             request.claim = request.claim.saturating_add(placement.claim);
+            let wishes = Wishes::from(&placement.generic);
+            for (name, amount) in wishes.iter() {
+                request.generic.add(name, amount);
+            }
             let mut ports: Vec<PublishedPort> = placement
                 .ports
                 .iter()
-                .filter(|claim| claim.origin == PortOrigin::Asked)
+                .filter(|claim| matches!(claim.origin, PortOrigin::Asked | PortOrigin::Exposed))
                 .map(|claim| claim.port)
                 .collect();
             request.ports.append(&mut ports);
@@ -180,6 +186,7 @@ impl Manager {
             request.affinities.extend(near);
             request.constraints.extend(policies.constraints);
         }
+        request.generic = cluster.counted(request.generic);
         for near in &mut request.affinities {
             near.nodes.remove(&from);
         }
@@ -203,26 +210,31 @@ impl Manager {
 }
 
 impl Added {
-    fn one(claim: Resources, ports: &[PublishedPort], by: &str) -> Self {
+    fn one(request: &Request, by: &str) -> Self {
         let taken = |port: &PublishedPort| TakenPort {
             port: *port,
             by: by.to_owned(),
         };
         Self {
-            claim,
+            claim: request.claim,
+            generic: request.generic.clone(),
             containers: 1,
-            ports: ports.iter().map(taken).collect(),
+            ports: request.ports.iter().map(taken).collect(),
         }
     }
 
     fn add(&mut self, more: Self) {
         self.claim = self.claim.saturating_add(more.claim);
+        for (name, amount) in more.generic.iter() {
+            self.generic.add(name, amount);
+        }
         self.containers += more.containers;
         self.ports.extend(more.ports);
     }
 
     fn apply(&self, candidate: &mut Candidate) {
         candidate.claimed = candidate.claimed.saturating_add(self.claim);
+        candidate.stock.take(&self.generic);
         candidate.containers += self.containers;
         candidate.taken.extend_from_slice(&self.ports);
     }

@@ -4,6 +4,7 @@
 
 #![warn(clippy::wildcard_enum_match_arm)]
 
+pub mod generic;
 pub mod resources;
 
 mod caller;

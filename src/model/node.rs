@@ -7,6 +7,7 @@ use api_compat::version::ApiVersion;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::generic::Counts;
 use super::{NodeId, NodeName, Resources};
 
 /// What the cluster knows and has decided about one engine.
@@ -40,6 +41,18 @@ impl Node {
         })
     }
 
+    /// What it has beside CPU and memory: as its operator says by labels, else as its engine says.
+    pub fn generic(&self) -> Counts {
+        let engine = self.engine.as_ref();
+        let mut has = engine
+            .map(|engine| engine.generic.clone())
+            .unwrap_or_default();
+        for (name, count) in api_compat::generic::stated(&self.labels) {
+            has.set(name, count.into());
+        }
+        has
+    }
+
     /// Whether the leader counts on the node.
     pub fn is_ready(&self) -> bool {
         self.verdict == Verdict::Ready
@@ -67,6 +80,9 @@ pub struct EngineFacts {
     /// overcommitted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub allocatable: Option<Resources>,
+    /// What it says that the host has beside those.
+    #[serde(default, skip_serializing_if = "Counts::is_empty")]
+    pub generic: Counts,
     /// What runs there.
     pub platform: Platform,
     /// The engine's version, as it prints it.

@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::generic::Counts;
 use super::{
     BlobId, ContainerId, ManagerId, NetworkId, NodeId, PortClaim, Realm, RequestId, Resources,
     ServiceId,
@@ -31,6 +32,9 @@ pub struct Placement {
     pub past: Vec<ContainerId>,
     /// CPU and memory it needs to run.
     pub claim: Resources,
+    /// What it needs beside those.
+    #[serde(default, skip_serializing_if = "Counts::is_empty")]
+    pub generic: Counts,
     /// Whether the claim and the asked ports are held now. A container that has exited holds
     /// neither.
     pub claiming: bool,

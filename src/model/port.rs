@@ -51,6 +51,15 @@ pub struct PublishedPort {
 }
 
 impl PublishedPort {
+    /// A port on all addresses; nothing if there is no such transport.
+    pub fn on_all(protocol: &str, number: u16) -> Option<Self> {
+        Some(Self {
+            protocol: Protocol::read(protocol)?,
+            address: None,
+            number,
+        })
+    }
+
     /// Whether both cannot be listened on at one host: the same transport and number, and addresses
     /// that meet. `0.0.0.0` meets every IPv4 address, `::` every IPv6 address, none meets all.
     pub fn overlaps(&self, other: &Self) -> bool {
@@ -103,6 +112,9 @@ pub enum PortOrigin {
     Chosen,
     /// The user, while another container of the node held it: its engine decides when this one starts. Not held.
     Waiting,
+    /// Nobody: a container on its host's network exposes it, and so may listen there. Others keep away while it runs, and
+    /// nothing is refused for it.
+    Exposed,
 }
 
 #[cfg(test)]

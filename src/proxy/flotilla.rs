@@ -268,6 +268,7 @@ fn check_labels(labels: &BTreeMap<String, String>) -> Result<(), ApiError> {
                  and /"
             )));
         }
+        api_compat::generic::check_stated(key, value)?;
         if value.contains(char::is_control) {
             return Err(ApiError::bad_parameter(format!(
                 "the value of label {key} holds a control character"
@@ -334,6 +335,7 @@ fn joining_engine(endpoint: &Endpoint, reason: String) -> Node {
         containers: 0,
         running: 0,
         reserved: api::Resources::default(),
+        generic: BTreeMap::new(),
         counted: false,
         last_seen: None,
     }
@@ -367,9 +369,22 @@ fn shown(proxy: &Proxy, cluster: &crate::state::Cluster, node: &model::Node) -> 
             .max(usize::try_from(promised.placements).unwrap_or(usize::MAX)),
         running: counts.running,
         reserved: amount(promised.claimed.saturating_add(counts.unmanaged_claims)),
+        generic: generic(proxy, node.id),
         counted,
         last_seen: host.map(|host| host.health().last_seen),
     }
+}
+
+fn generic(proxy: &Proxy, node: NodeId) -> BTreeMap<String, api::Generic> {
+    let stock = proxy.manager.stock_of(node);
+    let all = stock.all_left().map(|(name, left)| {
+        let generic = api::Generic {
+            reserved: left.of.saturating_sub(left.free),
+            total: left.of,
+        };
+        (name.to_owned(), generic)
+    });
+    all.collect()
 }
 
 fn status(node: &model::Node, host: Option<&Host>) -> (State, String) {

@@ -345,6 +345,21 @@ fn pool(proxy: &Proxy, hosts: &[Arc<Host>]) -> Pool {
                 host.tag.name, health.reason
             ));
         }
+        let stock = proxy.manager.stock_of(host.tag.id);
+        let generic: BTreeMap<_, _> = stock
+            .all_left()
+            .map(|(name, left)| {
+                (
+                    name.to_owned(),
+                    (left.of.saturating_sub(left.free), left.of),
+                )
+            })
+            .collect();
+        if health.verdict != Verdict::Down {
+            for (name, (_, has)) in &generic {
+                *pool.generic.entry(name.clone()).or_default() += has;
+            }
+        }
         let details = NodeDetails {
             containers,
             running,
@@ -353,6 +368,7 @@ fn pool(proxy: &Proxy, hosts: &[Arc<Host>]) -> Pool {
             cpu_nanos: facts.capacity.cpu_nanos,
             reserved_memory_bytes: reserved.memory_bytes,
             memory_bytes: facts.capacity.memory_bytes,
+            generic,
             labels,
             updated_at: api_compat::timestamp::rfc3339_nano(health.last_seen),
             server_version: facts.version.clone(),

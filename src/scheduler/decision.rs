@@ -7,6 +7,7 @@ use super::{
     Brief, Candidate, Chosen, Grouped, Refusal, Request, Sources, Unfit, broken, passes, place,
     standing, strategy, unfit,
 };
+use crate::model::generic::Left;
 use crate::model::{NodeName, Resources};
 
 /// Of nodes that fit, so many of the best are shown.
@@ -40,6 +41,8 @@ pub struct Standing {
     pub left_per_mille: u64,
     /// What was left of it before.
     pub free: Resources,
+    /// What was left of what the container claims beside CPU and memory.
+    pub stock: Vec<(String, Left)>,
     /// How many containers it had.
     pub containers: u32,
     /// Whether it had the image.
@@ -100,6 +103,12 @@ fn shown(request: &Request, candidate: &Candidate) -> Standing {
             strategy::share(left, candidate.capacity) / (strategy::WHOLE / 1000)
         },
         free: candidate.free(),
+        stock: {
+            let names = request.generic.iter().map(|(name, _)| name);
+            let left =
+                names.filter_map(|name| Some((name.to_owned(), candidate.stock.left(name)?)));
+            left.collect()
+        },
         containers: candidate.containers,
         has_image: candidate.has_image,
     }

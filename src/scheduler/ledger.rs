@@ -16,7 +16,7 @@ use super::strategy;
 use super::{
     Candidate, Chosen, Place, Refusal, Request, Sources, TakenPort, broken, passes, place,
 };
-use crate::model::{NodeId, Resources};
+use crate::model::NodeId;
 
 /// Nodes, and what is left of each.
 #[derive(Debug, Clone, Default)]
@@ -144,6 +144,7 @@ impl Ledger {
             return;
         };
         node.claimed = node.claimed.saturating_add(request.claim);
+        node.stock.take(&request.generic);
         node.containers = node.containers.saturating_add(1);
         let ports = request.ports.iter().map(|port| TakenPort {
             port: *port,
@@ -153,10 +154,11 @@ impl Ledger {
         self.note(id);
     }
 
-    /// Gives back what one container held.
-    pub fn give_back(&mut self, id: NodeId, claim: Resources) {
+    /// Gives back what one container held, but for its ports.
+    pub fn give_back(&mut self, id: NodeId, request: &Request) {
         if let Some(node) = self.node_mut(id) {
-            node.claimed = node.claimed.saturating_sub(claim);
+            node.claimed = node.claimed.saturating_sub(request.claim);
+            node.stock.give_back(&request.generic);
             node.containers = node.containers.saturating_sub(1);
         }
         self.note(id);

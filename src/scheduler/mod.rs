@@ -13,6 +13,7 @@ mod decision;
 mod filter_affinity;
 mod filter_constraints;
 mod filter_features;
+mod filter_generic;
 mod filter_image;
 mod filter_pinned;
 mod filter_platform;
@@ -36,6 +37,7 @@ use api_compat::ApiVersion;
 use api_compat::constraint::Constraint;
 use api_compat::features::Feature;
 
+use crate::model::generic::{Stock, Wishes};
 use crate::model::{Availability, NodeId, NodeName, Platform, PublishedPort, Resources, Verdict};
 
 use brief::Brief;
@@ -54,6 +56,8 @@ pub use survival::{Standby, Survival};
 pub struct Request {
     /// CPU and memory.
     pub claim: Resources,
+    /// What it claims beside that; what no node of the cluster states is left out.
+    pub generic: Wishes,
     /// Host ports that must be free on the node.
     pub ports: Vec<PublishedPort>,
     /// The image, as the user wrote it.
@@ -121,6 +125,8 @@ pub struct Candidate {
     pub claimed: Resources,
     /// What containers that are no placements claim.
     pub unmanaged: Resources,
+    /// What it has beside CPU and memory, and what all its containers take of that.
+    pub stock: Stock,
     /// How many containers are on it.
     pub containers: u32,
     /// How many it takes at most, if that is limited.
@@ -223,6 +229,7 @@ fn broken(request: &Request, candidate: &Candidate) -> usize {
 fn passes(request: &Request, candidate: &Candidate, sources: &Sources<'_>) -> bool {
     filter_ready::passes(candidate)
         && filter_resources::passes(request, candidate)
+        && filter_generic::passes(request, candidate)
         && filter_platform::passes(request, candidate)
         && filter_features::passes(request, candidate)
         && filter_slots::passes(candidate)
@@ -244,6 +251,7 @@ fn reason(request: &Request, candidate: &Candidate, sources: &Sources<'_>) -> Op
         .or_else(|| filter_affinity::reason(request, candidate))
         .or_else(|| filter_ports::reason(request, candidate))
         .or_else(|| filter_slots::reason(candidate))
+        .or_else(|| filter_generic::reason(request, candidate))
         .or_else(|| filter_resources::reason(request, candidate))
         .or_else(|| filter_image::reason(request, candidate, sources))
 }
@@ -277,6 +285,7 @@ mod tests {
     use super::Strategy;
     use super::*;
     use crate::model::Protocol;
+    use crate::model::generic::{Amount, Taken};
     use proptest::prelude::*;
     use proptest::strategy::Strategy as Generates;
 
@@ -315,6 +324,7 @@ mod tests {
             capacity: Resources::new(4_000_000_000, 8 * GIB),
             claimed: Resources::ZERO,
             unmanaged: Resources::ZERO,
+            stock: Stock::default(),
             containers: 0,
             slots: None,
             newest_api: Some(ApiVersion::MAX),
@@ -500,6 +510,56 @@ mod tests {
             "host1 lacks CPU (need 5 CPUs, 4 free of 4) | \
              host1, host2 lack CPU (need 5 CPUs; 4, 4 free of 4)",
         );
+    }
+
+    fn with_gpus(number: u8, has: u64, taken: &Wishes) -> Candidate {
+        let mut stock = Stock::new([("gpu", has)].into_iter().collect(), Taken::default());
+        stock.take(taken);
+        Candidate {
+            stock,
+            ..host(number)
+        }
+    }
+
+    fn gpus(amount: Amount) -> Wishes {
+        let mut wishes = Wishes::default();
+        wishes.add("gpu", amount);
+        wishes
+    }
+
+    #[test]
+    fn gpus_are_counted_and_refusals_have_the_numbers() {
+        let asking = |amount| Request {
+            generic: gpus(amount),
+            ..request()
+        };
+        let (two, all) = (asking(Amount::Count(2)), asking(Amount::All));
+        let none = Wishes::default();
+        let nodes = [
+            with_gpus(1, 4, &gpus(Amount::Count(3))),
+            host(2),
+            with_gpus(3, 2, &none),
+            with_gpus(4, 0, &none),
+            with_gpus(5, 4, &gpus(Amount::All)),
+        ];
+        assert_eq!(chosen(&two, &nodes), "host3");
+        assert_eq!(chosen(&all, &nodes), "host3");
+        assert_eq!(chosen(&asking(Amount::Count(1)), &nodes), "host1");
+        assert_eq!(
+            refused(&asking(Amount::Count(3)), &nodes),
+            "no node fits: host1, host5 lack gpu (need 3; 1, 0 free of 4); host2, host4 have no gpu; \
+             host3 lacks gpu (need 3, 2 free of 2)"
+        );
+        assert_eq!(
+            refused(&all, &nodes[..2]),
+            "no node fits: host1 lacks gpu (need all, 1 free of 4); host2 has no gpu"
+        );
+        // What is held counts for the next one, until it is given back.
+        let mut ledger = Ledger::new(nodes.to_vec());
+        let first = ledger.place(&all, "a").expect("fits");
+        assert!(ledger.place(&two, "b").is_err());
+        ledger.give_back(first.node, &all);
+        assert_eq!(ledger.place(&two, "b"), Ok(first));
     }
 
     #[test]
@@ -966,7 +1026,7 @@ mod tests {
         let first = ledger.place(&asked, "a").expect("fits");
         ledger.place(&asked, "b").expect("fits");
         assert!(ledger.place(&asked, "c").is_err());
-        ledger.give_back(first.node, asked.claim);
+        ledger.give_back(first.node, &asked);
         assert_eq!(ledger.place(&asked, "c"), Ok(first));
     }
 
@@ -988,7 +1048,8 @@ mod tests {
         );
         let taken = prop::collection::vec(80u16..83, 0..2);
         let arch = prop_oneof![4 => Just("amd64"), 1 => Just("arm64")];
-        let amounts = (0u64..5, 0u64..5, 0u64..3, 0u32..3);
+        let gpus = (prop::option::of(0u64..3), 0u32..3);
+        let amounts = (0u64..5, 0u64..5, 0u64..3, 0u32..3, gpus);
         let zone = prop_oneof![Just("a"), Just("b"), Just("")];
         (verdict, availability, flags, taken, (arch, zone), amounts).prop_map(
             |(
@@ -999,9 +1060,13 @@ mod tests {
                 (arch, zone),
                 amounts,
             )| {
-                let (capacity, claimed, unmanaged, containers) = amounts;
+                let (capacity, claimed, unmanaged, containers, (gpus, used)) = amounts;
                 let both = |amount| Resources::new(amount * 1_000_000_000, amount * GIB);
+                let stated = gpus.map(|gpus| ("gpu", gpus)).into_iter().collect();
+                let mut stock = Stock::new(stated, Taken::default());
+                stock.take(&self::gpus(Amount::Count(used)));
                 Candidate {
+                    stock,
                     verdict,
                     suspect,
                     availability,
@@ -1046,13 +1111,21 @@ mod tests {
         let affinities = prop::collection::vec(prop::sample::select(affinities.to_vec()), 0..2);
         let strategies = [Strategy::Spread, Strategy::Binpack, Strategy::Random];
         let strategy = (prop::sample::select(strategies.to_vec()), any::<u64>());
+        let amounts = [
+            Amount::Count(0),
+            Amount::Count(0),
+            Amount::Count(1),
+            Amount::Count(2),
+            Amount::All,
+        ];
+        let amount = prop::sample::select(amounts.to_vec());
         (
             0u64..4,
             0u64..4,
             ports,
             any::<bool>(),
             arch,
-            (pins, constraints, affinities, strategy),
+            (pins, constraints, affinities, strategy, amount),
         )
             .prop_map(
                 |(
@@ -1061,8 +1134,9 @@ mod tests {
                     ports,
                     bring_image,
                     arch,
-                    (pins, constraints, affinities, (strategy, seed)),
+                    (pins, constraints, affinities, (strategy, seed), amount),
                 )| Request {
+                    generic: gpus(amount),
                     affinities: affinities.iter().map(|text| near(text)).collect(),
                     strategy,
                     seed,
@@ -1101,9 +1175,18 @@ mod tests {
                         && other.verdict == Verdict::Ready
                         && other.platform == on.platform
                 });
+        let gpus = on
+            .stock
+            .left("gpu")
+            .map_or((0, 0), |left| (left.free, left.of));
+        let gpus = request.generic.iter().all(|(_, amount)| match amount {
+            Amount::Count(count) => gpus.0 >= count.into(),
+            Amount::All => gpus.1 > 0 && gpus.0 == gpus.1,
+        });
         on.verdict == Verdict::Ready
             && on.availability == Availability::Active
             && on.counted
+            && gpus
             && request
                 .platform
                 .as_ref()

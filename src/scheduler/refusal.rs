@@ -5,6 +5,7 @@ use std::fmt;
 
 use api_compat::ApiVersion;
 
+use crate::model::generic::Scarcity;
 use crate::model::{NodeName, Platform, PublishedPort, Shortfall};
 
 /// Why a container goes nowhere.
@@ -98,6 +99,8 @@ pub enum Reason {
     },
     /// Too little is left.
     Lacks(Shortfall),
+    /// Too little is left of something that nodes have a number of, or it has none.
+    Scarce(Scarcity),
     /// It lacks the image.
     Image {
         /// The image.
@@ -112,6 +115,10 @@ impl Reason {
         match (self, other) {
             (Self::Lacks(one), Self::Lacks(other)) => {
                 (one.kind, one.need, one.of) == (other.kind, other.need, other.of)
+            }
+            (Self::Scarce(one), Self::Scarce(other)) => {
+                let of = |scarcity: &Scarcity| scarcity.left.map(|left| left.of);
+                (&one.name, one.need, of(one)) == (&other.name, other.need, of(other))
             }
             (Self::Port { port, .. }, Self::Port { port: other, .. }) => port == other,
             (
@@ -247,6 +254,19 @@ fn say(f: &mut fmt::Formatter<'_>, group: &[&Unfit]) -> fmt::Result {
             )
         }
         Reason::Lacks(short) => write!(f, " {lack} {} ({short})", short.kind),
+        Reason::Scarce(scarcity) if many => {
+            let Scarcity { name, need, left } = scarcity;
+            match left {
+                Some(left) => write!(
+                    f,
+                    " lack {name} (need {need}; {} free of {})",
+                    amounts(group),
+                    left.of
+                ),
+                None => write!(f, " have no {name}"),
+            }
+        }
+        Reason::Scarce(scarcity) => write!(f, " {scarcity}"),
         Reason::Image { image } => write!(f, " {lack} image {image}"),
     }
 }
@@ -254,6 +274,9 @@ fn say(f: &mut fmt::Formatter<'_>, group: &[&Unfit]) -> fmt::Result {
 /// What is left on each node, in the order of the nodes.
 fn amounts(group: &[&Unfit]) -> String {
     let amount = |unfit: &&Unfit| {
+        if let Reason::Scarce(scarcity) = &unfit.reason {
+            return Some(scarcity.left?.free.to_string());
+        }
         let Reason::Lacks(short) = unfit.reason else {
             return None;
         };

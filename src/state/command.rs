@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::model::generic::Counts;
 use crate::model::{
     Availability, BlobId, ClusterId, ContainerId, EngineFacts, ManagerId, NetworkId, NodeId,
     NodeName, Owner, PortClaim, RequestId, Resources, VolumeSpec,
@@ -268,6 +269,9 @@ pub struct Promise {
     pub owner: Owner,
     /// CPU and memory it needs.
     pub claim: Resources,
+    /// What it needs beside those.
+    #[serde(default, skip_serializing_if = "Counts::is_empty")]
+    pub generic: Counts,
     /// Ports it publishes, all with numbers.
     pub ports: Vec<PortClaim>,
     /// Networks of the cluster it joins.

@@ -10,6 +10,7 @@ use crate::model::{
 };
 
 use super::ports::PortBook;
+use crate::model::generic::Counts;
 
 #[derive(Debug, Clone, PartialEq, Default)]
 pub(super) struct Index {
@@ -22,6 +23,8 @@ pub(super) struct Index {
     pub(super) network_users: OrdMap<NetworkId, u32>,
     pub(super) groups: OrdSet<(String, NetworkId)>,
     pub(super) totals: OrdMap<NodeId, Totals>,
+    /// What those that claim take beside CPU and memory.
+    pub(super) generic: OrdMap<(NodeId, String), u64>,
     pub(super) ports: PortBook,
     by_node: OrdSet<(NodeId, RequestId)>,
 }
@@ -113,6 +116,13 @@ impl Index {
         if placement.claiming {
             totals.claimed = totals.claimed.saturating_add(placement.claim);
             totals.digest = totals.digest.wrapping_add(digest(placement));
+            for (name, count) in some(&placement.generic) {
+                let sum = self
+                    .generic
+                    .entry((placement.node, name.to_owned()))
+                    .or_default();
+                *sum = sum.saturating_add(count);
+            }
         }
         self.ports.add(placement);
     }
@@ -149,8 +159,29 @@ impl Index {
                 self.totals.insert(placement.node, totals);
             }
         }
+        for (name, count) in some(&placement.generic).filter(|_| placement.claiming) {
+            let key = (placement.node, name.to_owned());
+            match self.generic.get(&key).copied() {
+                Some(sum) if sum > count => drop(self.generic.insert(key, sum - count)),
+                Some(_) | None => drop(self.generic.remove(&key)),
+            }
+        }
         self.ports.remove(placement);
     }
+
+    /// What the placements on a node take beside CPU and memory.
+    pub(super) fn generic_on(&self, node: NodeId) -> Counts {
+        self.generic
+            .range((node, String::new())..)
+            .take_while(|((on, _), _)| *on == node)
+            .map(|((_, name), count)| (name.as_str(), *count))
+            .collect()
+    }
+}
+
+/// Numbers that come to something.
+fn some(counts: &Counts) -> impl Iterator<Item = (&str, u64)> {
+    counts.iter().filter(|(_, count)| *count > 0)
 }
 
 /// Of a placement and its claim (FNV-1a): sums of these do not depend on the order.

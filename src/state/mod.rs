@@ -34,6 +34,7 @@ use imbl::{OrdMap, OrdSet};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::model::generic::{Stock, Taken, Wishes};
 use crate::model::{
     BlobId, ClusterId, ContainerId, Name, NameHolder, Network, NetworkId, Node, NodeId, NodeName,
     Placement, Realm, RequestId, Resources, Tag, Volume,
@@ -211,7 +212,11 @@ impl Cluster {
     pub fn nodes_changed_since(&self, before: &Self) -> BTreeSet<NodeId> {
         let nodes = before.nodes.diff(&self.nodes).map(|item| key(&item));
         let totals = before.index.totals.diff(&self.index.totals);
-        nodes.chain(totals.map(|item| key(&item))).collect()
+        let generic = before.index.generic.diff(&self.index.generic);
+        nodes
+            .chain(totals.map(|item| key(&item)))
+            .chain(generic.map(|item| key(&item).0))
+            .collect()
     }
 
     /// What is left of a node. What runs there unmanaged is not known here.
@@ -221,6 +226,25 @@ impl Cluster {
             .get(&node)
             .map_or(Resources::ZERO, |node| node.capacity());
         capacity.saturating_sub(self.totals(node).claimed)
+    }
+
+    /// What a node has beside CPU and memory, and what placements take of it. What runs there unmanaged is not known here.
+    pub fn stock(&self, node: NodeId) -> Stock {
+        let has = self.nodes.get(&node).map(|node| node.generic());
+        Stock::new(
+            has.unwrap_or_default(),
+            Taken::counted(self.index.generic_on(node)),
+        )
+    }
+
+    /// Those of the wishes that count: of what no node states how much it has, up or not, nothing is counted, and engines
+    /// decide.
+    pub fn counted(&self, mut wishes: Wishes) -> Wishes {
+        wishes.retain(|name| {
+            let mut nodes = self.nodes();
+            nodes.any(|node| node.generic().get(name).is_some())
+        });
+        wishes
     }
 
     /// Who holds a name.
@@ -406,10 +430,10 @@ impl Cluster {
     }
 }
 
-fn key<V>(item: &DiffItem<'_, '_, NodeId, V>) -> NodeId {
+fn key<K: Clone, V>(item: &DiffItem<'_, '_, K, V>) -> K {
     match item {
-        DiffItem::Add(node, _)
-        | DiffItem::Remove(node, _)
-        | DiffItem::Update { old: (node, _), .. } => **node,
+        DiffItem::Add(key, _)
+        | DiffItem::Remove(key, _)
+        | DiffItem::Update { old: (key, _), .. } => K::clone(key),
     }
 }

@@ -1,5 +1,6 @@
 //! Commands about placements: from a reservation to its end.
 
+use crate::model::generic::Counts;
 use crate::model::{
     Availability, BlobId, ContainerId, Name, NameHolder, NameKind, NodeId, Placement, PortClaim,
     PublishedPort, Realm, RequestId, Resources,
@@ -38,6 +39,7 @@ impl Cluster {
         self.chosen_are_unique(request, &promise.ports)?;
         self.ports_are_free(promise.node, request, promise.ports.iter())?;
         self.has_room(promise.node, promise.claim)?;
+        self.has_generic(promise.node, &promise.generic)?;
         self.keep_promise(realm, promise, None, true);
         Ok(Change::Placement(request))
     }
@@ -239,6 +241,7 @@ impl Cluster {
             // What runs takes the room it takes.
             if !running {
                 self.has_room(placement.node, placement.claim)?;
+                self.has_generic(placement.node, &placement.generic)?;
             }
         }
         // Also when it claims already: an exit that was seen before this start must not undo it.
@@ -271,6 +274,7 @@ impl Cluster {
             node,
             owner,
             claim,
+            generic,
             ports,
             acting,
             recipe,
@@ -298,6 +302,7 @@ impl Cluster {
             generation: 1,
             past: Vec::new(),
             claim,
+            generic,
             claiming,
             run: 1,
             ports,
@@ -452,6 +457,21 @@ impl Cluster {
             Some(short) => Err(Refusal::NoRoom {
                 node: node.name.clone(),
                 short,
+            }),
+            None => Ok(()),
+        }
+    }
+
+    fn has_generic(&self, id: NodeId, claim: &Counts) -> Result<(), Refusal> {
+        let node = self.expect_node(id)?;
+        let wishes = self.counted(claim.into());
+        if wishes.is_empty() {
+            return Ok(());
+        }
+        match self.stock(id).scarcity(&wishes) {
+            Some(scarcity) => Err(Refusal::Scarce {
+                node: node.name.clone(),
+                scarcity,
             }),
             None => Ok(()),
         }

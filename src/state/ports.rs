@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use imbl::OrdMap;
+use imbl::{OrdMap, OrdSet};
 
 use crate::model::{NodeId, Placement, PortClaim, PortOrigin, Protocol, PublishedPort, RequestId};
 
@@ -15,6 +15,8 @@ pub struct PortBook {
     held: OrdMap<Slot, PortHold>,
     /// How many placements of a node publish a number, whether they hold it now or not.
     published: OrdMap<(Protocol, u16, NodeId), u32>,
+    /// Who may be listening, for all that is known. Several may name one port.
+    exposed: OrdSet<(Protocol, u16, NodeId, RequestId)>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -67,6 +69,14 @@ impl PortBook {
     /// Who on `node` is in the way of `port`.
     pub fn holder_on(&self, node: NodeId, port: &PublishedPort) -> Option<&PortHold> {
         self.on_node(node, port).next().map(|(_, hold)| hold)
+    }
+
+    /// A container on the network of `node` that exposes `port`, and so may listen there.
+    pub fn exposer_on(&self, node: NodeId, port: &PublishedPort) -> Option<RequestId> {
+        let place = (port.protocol, port.number, node);
+        let first = (place.0, place.1, place.2, RequestId::from_bytes([0; 16]));
+        let (protocol, number, on, request) = *self.exposed.range(first..).next()?;
+        ((protocol, number, on) == place).then_some(request)
     }
 
     /// The nodes that have a placement which publishes this number, on whatever address, whether it runs or not.
@@ -124,6 +134,7 @@ impl PortBook {
                 .entry(published(placement, claim))
                 .or_default() += 1;
         }
+        self.exposed.extend(exposed(placement));
         for claim in held(placement) {
             let PortClaim {
                 origin, ref group, ..
@@ -144,6 +155,9 @@ impl PortBook {
                 Some(count @ 2..) => *count -= 1,
                 _ => drop(self.published.remove(&key)),
             }
+        }
+        for place in exposed(placement) {
+            self.exposed.remove(&place);
         }
         for claim in held(placement) {
             let slot = slot(placement, claim);
@@ -197,8 +211,20 @@ pub(super) fn is_held(claim: &PortClaim, claiming: bool) -> bool {
     match claim.origin {
         PortOrigin::Asked => claiming,
         PortOrigin::Chosen => true,
-        PortOrigin::Waiting => false,
+        PortOrigin::Waiting | PortOrigin::Exposed => false,
     }
+}
+
+/// The ports that a placement may listen on now, for all that is known.
+fn exposed(
+    placement: &Placement,
+) -> impl Iterator<Item = (Protocol, u16, NodeId, RequestId)> + use<'_> {
+    let claims = placement.ports.iter().filter(|_| placement.claiming);
+    let exposed = claims.filter(|claim| claim.origin == PortOrigin::Exposed);
+    exposed.map(|claim| {
+        let (protocol, number, node) = published(placement, claim);
+        (protocol, number, node, placement.request)
+    })
 }
 
 const fn published(placement: &Placement, claim: &PortClaim) -> (Protocol, u16, NodeId) {

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::model::generic::Scarcity;
 use crate::model::{
     Availability, ClusterId, ContainerId, NameKind, NetworkId, NodeId, NodeName, PublishedPort,
     RequestId, Shortfall, Verdict,
@@ -111,6 +112,14 @@ pub enum Refusal {
         node: NodeName,
         /// What is missing.
         short: Shortfall,
+    },
+    /// The node has too little of a generic resource, or none.
+    #[error("node {node} {scarcity}")]
+    Scarce {
+        /// The node.
+        node: NodeName,
+        /// What is missing.
+        scarcity: Scarcity,
     },
     /// A port is held.
     #[error("port {port} on node {node} is held by container {holder}")]

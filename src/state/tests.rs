@@ -7,6 +7,7 @@ use proptest::prelude::*;
 use raft_store::Machine as _;
 
 use super::*;
+use crate::model::generic::Counts;
 use crate::model::{
     ApiRange, Availability, Caller, EngineFacts, ManagerId, Owner, Platform, PortClaim, PortOrigin,
     Protocol, PublishedPort, Realised, Residence, VolumeSpec,
@@ -56,6 +57,7 @@ fn promise(number: u8, name: &str, on: u8) -> Promise {
         node: node(on),
         owner: Owner::Plain,
         claim: Resources::ZERO,
+        generic: Counts::default(),
         ports: Vec::new(),
         networks: Vec::new(),
         volumes: Vec::new(),
@@ -94,6 +96,7 @@ fn report(number: u8, capacity: Resources) -> Command {
             engine_id: format!("engine {number}"),
             capacity,
             allocatable: None,
+            generic: [("gpu", 4)].into_iter().collect(),
             platform: Platform {
                 os: "linux".to_owned(),
                 arch: "amd64".to_owned(),
@@ -363,6 +366,90 @@ fn an_exited_container_claims_again_when_it_starts() {
         world.cluster.totals(node(1)).claimed,
         Resources::new(0, 6 * GIB)
     );
+}
+
+#[test]
+fn what_nodes_have_a_number_of_is_not_promised_twice() {
+    let mut world = World::new();
+    let gpus = |number, on, count| Promise {
+        generic: [("gpu", count)].into_iter().collect(),
+        ..promise(number, &format!("c{number}"), on)
+    };
+    world.ok(Command::Reserve(gpus(1, 1, 3)));
+    let lacks = "node host1 lacks gpu (need 2, 1 free of 4)";
+    assert_eq!(world.refused(Command::Reserve(gpus(2, 1, 2))), lacks);
+    // What has exited claims nothing, and claims anew when it starts.
+    world.ok(exited(1, 1));
+    world.ok(Command::Reserve(gpus(2, 1, 2)));
+    let lacks = "node host1 lacks gpu (need 3, 2 free of 4)";
+    assert_eq!(world.refused(reclaim(1)), lacks);
+    world.ok(Command::Remove {
+        request: request(2),
+    });
+    world.ok(reclaim(1));
+    let left = world.cluster.stock(node(1)).left("gpu");
+    assert_eq!(left.map(|left| (left.free, left.of)), Some((1, 4)));
+    // What an operator says goes before what the engine says.
+    let label = |count: &str| Command::UpdateNode {
+        node: node(2),
+        name: None,
+        address: None,
+        availability: None,
+        labels: Some([("com.flotilla.resource.gpu".to_owned(), count.to_owned())].into()),
+    };
+    world.ok(label("1"));
+    let lacks = "node host2 lacks gpu (need 2, 1 free of 1)";
+    assert_eq!(world.refused(Command::Reserve(gpus(3, 2, 2))), lacks);
+    world.ok(label("0"));
+    assert_eq!(
+        world.refused(Command::Reserve(gpus(3, 2, 1))),
+        "node host2 has no gpu"
+    );
+}
+
+#[test]
+fn what_no_node_states_is_not_counted() {
+    let mut world = World::new();
+    let tpus = |number| Promise {
+        generic: [("tpu", 1)].into_iter().collect(),
+        ..promise(number, &format!("c{number}"), 1)
+    };
+    world.ok(Command::Reserve(tpus(1)));
+    world.ok(Command::Reserve(tpus(2)));
+    world.ok(Command::UpdateNode {
+        node: node(2),
+        name: None,
+        address: None,
+        availability: None,
+        labels: Some([("com.flotilla.resource.tpu".to_owned(), "8".to_owned())].into()),
+    });
+    assert_eq!(
+        world.refused(Command::Reserve(tpus(3))),
+        "node host1 has no tpu"
+    );
+}
+
+#[test]
+fn an_exposed_port_keeps_others_away_and_refuses_nothing() {
+    let mut world = World::new();
+    let exposing = |number, origin| Promise {
+        ports: vec![port(80, origin)],
+        ..promise(number, &format!("c{number}"), 1)
+    };
+    let exposer = |world: &World| {
+        let port = port(80, PortOrigin::Exposed).port;
+        world.cluster.ports().exposer_on(node(1), &port)
+    };
+    world.ok(Command::Reserve(exposing(1, PortOrigin::Exposed)));
+    world.ok(Command::Reserve(exposing(2, PortOrigin::Exposed)));
+    world.ok(Command::Reserve(exposing(3, PortOrigin::Asked)));
+    assert_eq!(exposer(&world), Some(request(1)));
+    world.ok(exited(1, 1));
+    assert_eq!(exposer(&world), Some(request(2)));
+    world.ok(exited(2, 1));
+    assert_eq!(exposer(&world), None);
+    world.ok(reclaim(1));
+    assert_eq!(exposer(&world), Some(request(1)));
 }
 
 #[test]
@@ -1108,27 +1195,22 @@ fn twenty_thousand_placements_cost_no_more_each_than_one() {
 }
 
 fn any_promise() -> impl Strategy<Value = Promise> {
-    let ports = prop::collection::vec((0u16..3, any::<bool>()), 0..2);
+    let ports = prop::collection::vec((0u16..3, 0usize..3), 0..2);
     let lists = (
-        ports,
+        (ports, 0u64..3),
         prop::collection::vec(0u8..3, 0..2),
         prop::collection::vec(0u8..3, 0..2),
     );
     (0u8..12, 0u8..6, 0u8..4, 0u64..5, lists).prop_map(|(id, name, on, gib, lists)| {
-        let (ports, networks, volumes) = lists;
-        let origin = |chosen| {
-            if chosen {
-                PortOrigin::Chosen
-            } else {
-                PortOrigin::Asked
-            }
-        };
+        let ((ports, gpus), networks, volumes) = lists;
+        let origins = [PortOrigin::Asked, PortOrigin::Chosen, PortOrigin::Exposed];
         Promise {
             claim: Resources::new(gib * 500_000_000, gib * GIB),
             ports: ports
                 .into_iter()
-                .map(|(at, chosen)| port(80 + at, origin(chosen)))
+                .map(|(at, origin)| port(80 + at, origins[origin]))
                 .collect(),
+            generic: [("gpu", gpus)].into_iter().collect(),
             networks: networks.into_iter().map(network).collect(),
             volumes: volumes
                 .into_iter()

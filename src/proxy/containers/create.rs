@@ -3,7 +3,7 @@
 
 use std::borrow::Cow;
 
-use api_compat::create::{Body, check_content_type, check_name};
+use api_compat::create::{Body, NetworkMode, check_content_type, check_name};
 use api_compat::error::ApiError;
 use api_compat::features;
 use api_compat::json_edit::{Edit, quote};
@@ -37,7 +37,7 @@ pub(super) async fn create(proxy: &Proxy, mut exchange: Exchange) -> Outcome {
     let mut body = Body::parse(&bytes)?;
     build::learn(proxy).await;
     let mut wanted = body.read()?;
-    if wanted.publish_all {
+    if wanted.publish_all || wanted.network_mode == NetworkMode::Host {
         let exposed = proxy.manager.exposed_by(&wanted.image).await;
         wanted.exposed.extend(exposed.into_iter().map(Cow::Owned));
     }
