@@ -54,6 +54,10 @@ pub struct HostSpec {
     pub labels: Vec<String>,
     /// Further flags of the engine.
     pub flags: Vec<String>,
+    /// How many of this machine's CPUs it has, if not all.
+    pub cpus: Option<usize>,
+    /// How much memory it says that it has, in MiB, if not all of this machine's.
+    pub memory_mib: Option<u64>,
     /// Whether the engine wants TLS over the network, at port 2376, with certificates of the lab at both ends.
     pub tls: bool,
     /// Whether `sshd` runs beside the engine.
@@ -81,6 +85,20 @@ impl HostSpec {
     #[must_use]
     pub fn flag(mut self, flag: &str) -> Self {
         self.flags.push(flag.to_owned());
+        self
+    }
+
+    /// The same with so many of this machine's CPUs: its engine and all containers run on those.
+    #[must_use]
+    pub fn cpus(mut self, cpus: usize) -> Self {
+        self.cpus = Some(cpus);
+        self
+    }
+
+    /// The same with so much memory, as far as its engine can tell: nothing is kept from using more.
+    #[must_use]
+    pub fn memory_mib(mut self, memory_mib: u64) -> Self {
+        self.memory_mib = Some(memory_mib);
         self
     }
 

@@ -20,7 +20,10 @@ const SOON: Duration = Duration::from_secs(15);
 
 fn main() -> ExitCode {
     let mut spec = Spec::hosts(2).and(HostSpec::default().label("disk=ssd"));
-    spec.hosts[0] = HostSpec::default().flag("--default-shm-size=32m");
+    spec.hosts[0] = HostSpec::default()
+        .flag("--default-shm-size=32m")
+        .cpus(1)
+        .memory_mib(1536);
     harness::main(
         spec,
         vec![
@@ -29,6 +32,7 @@ fn main() -> ExitCode {
                 same_image,
             ),
             case("labels_and_flags_reach_the_engine", labels_and_flags),
+            case("a_host_is_as_large_as_it_is_asked_to_be", sizes),
             case(
                 "limits_are_kept_and_containers_reach_each_other",
                 limits_and_networks,
@@ -347,6 +351,20 @@ fn power_loss(lab: &Lab) -> Result<()> {
         ],
     )
     .map(drop)
+}
+
+fn sizes(lab: &Lab) -> Result<()> {
+    let host = lab.host(0);
+    let size = || host.docker(&["info", "--format", "{{.NCPU}} {{.MemTotal}}"]);
+    ensure!(size()? == "1 1610612736", "it says {}", size()?);
+    let cpus = run(host, &["busybox", "nproc"])?;
+    ensure!(cpus == "1", "containers see {cpus} CPUs");
+    let whole = lab.host(1).docker(&["info", "--format", "{{.MemTotal}}"])?;
+    ensure!(whole != "1610612736", "another host says the same");
+    host.power_off()?;
+    host.power_on()?;
+    ensure!(size()? == "1 1610612736", "now it says {}", size()?);
+    Ok(())
 }
 
 fn old_engine(lab: &Lab) -> Result<()> {

@@ -397,6 +397,16 @@ impl Host {
             .env_clear()
             .env("LAB_SSH", self.ssh.as_deref().unwrap_or(Path::new("")))
             .env(
+                "LAB_CPUS",
+                self.spec.cpus.map_or_else(String::new, cpu_list),
+            )
+            .env(
+                "LAB_MEMORY_KIB",
+                self.spec
+                    .memory_mib
+                    .map_or_else(String::new, |mib| (mib * 1024).to_string()),
+            )
+            .env(
                 "PATH",
                 "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
             )
@@ -537,6 +547,11 @@ impl Host {
     fn power(&self) -> MutexGuard<'_, Option<Power>> {
         self.power.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The first so many CPUs, as `taskset` takes them.
+fn cpu_list(cpus: usize) -> String {
+    format!("0-{}", cpus.max(1) - 1)
 }
 
 fn expect(answers: &mut BufReader<ChildStdout>, word: &str) -> Result<()> {

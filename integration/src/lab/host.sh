@@ -1,6 +1,7 @@
 # The first process of a host: builds what is private to it, then does what its standard input says. When the input
 # ends, because the owner stopped or died, it ends, and the kernel ends everything else in its process namespace.
 # $1 root of the engine's programs, $2 folder of the host, $3 name, $4 address; the rest are flags of the engine.
+# LAB_CPUS: the CPUs it runs on, if not all. LAB_MEMORY_KIB: how much memory it says that it has, if not all.
 # LAB_SSH: root of the programs of ssh, if sshd is wanted.
 set -eu
 engine=$1 host=$2 name=$3 address=$4
@@ -50,6 +51,13 @@ fi
 for private in home root srv tmp; do
     mount --bind "$private" "/$private"
 done
+if [ -n "$LAB_MEMORY_KIB" ]; then
+    sed "s/^MemTotal:.*/MemTotal: $LAB_MEMORY_KIB kB/" /proc/meminfo > /run/lab/meminfo
+    mount --bind /run/lab/meminfo /proc/meminfo
+fi
+if [ -n "$LAB_CPUS" ]; then
+    taskset -cp "$LAB_CPUS" $$ >&2
+fi
 cd /
 
 bin=/run/lab/engine
