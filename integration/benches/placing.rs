@@ -13,6 +13,7 @@ use std::time::Instant;
 use anyhow::{Context as _, Result, ensure};
 use api_compat::ApiVersion;
 use api_compat::constraint::Constraint;
+use flotilla::model::generic::Stock;
 use flotilla::model::{Availability, NodeId, Platform, Resources, Verdict};
 use flotilla::scheduler::{Candidate, Ledger, Near, Request, Strategy, Traits};
 use integration::bench::{self, Table, quantile};
@@ -324,6 +325,7 @@ fn node(number: u64, cpus: u64, gib: u64) -> Candidate {
         capacity: Resources::new(cpus * CPU, gib * GIB),
         claimed: Resources::ZERO,
         unmanaged: Resources::ZERO,
+        stock: Stock::default(),
         containers: 0,
         slots: None,
         newest_api: Some(ApiVersion::MAX),

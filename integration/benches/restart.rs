@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use flotilla::data::Data;
+use flotilla::model::generic::Counts;
 use flotilla::model::{
     ApiRange, Caller, ContainerId, EngineFacts, ManagerId, NodeId, Owner, Platform, RequestId,
     Resources,
@@ -170,6 +171,7 @@ fn node(number: u64) -> [Command; 3] {
         engine_id: format!("engine{number}"),
         capacity: Resources::new(u64::MAX / 4, u64::MAX / 4),
         allocatable: None,
+        generic: Counts::default(),
         platform: Platform {
             os: "linux".to_owned(),
             arch: "amd64".to_owned(),
@@ -198,6 +200,7 @@ fn promise(number: u64, acting: ManagerId) -> Promise {
         node: NodeId::from_bytes(wide(number % NODES)),
         owner: Owner::Plain,
         claim: Resources::new(100_000_000, 64 << 20),
+        generic: Counts::default(),
         ports: Vec::new(),
         networks: Vec::new(),
         volumes: vec![format!("data-{number}")],
