@@ -55,6 +55,7 @@ fn cases() -> Vec<Case> {
         ),
         case("what_is_kept_for_the_system_differs_by_node", reserved),
         case("gpus_are_promised_once", gpus),
+        case("many_creates_at_once_get_no_gpu_twice", gpus_at_once),
         case(
             "a_stopped_container_gives_its_gpus_back",
             gpus_of_the_stopped,
@@ -289,6 +290,23 @@ fn gpus(lab: &Lab) -> Result<()> {
     pool.ok("create --name=g5 --gpus 2 busybox true")?;
     ensure!(pool.node_of("g5")? == "host2");
     Ok(())
+}
+
+fn gpus_at_once(lab: &Lab) -> Result<()> {
+    let pool = Pool::over(lab)?;
+    let line = "run -d -l com.flotilla.resource.gpu=1 busybox sleep 600";
+    let outputs = std::thread::scope(|scope| {
+        let runs: Vec<_> = (0..8).map(|_| scope.spawn(|| pool.run(line))).collect();
+        let ended = runs.into_iter().map(|run| run.join().expect("no panic"));
+        ended.collect::<Result<Vec<_>>>()
+    })?;
+    for output in outputs.iter().filter(|output| output.code != 0) {
+        contains(
+            &output.stderr,
+            "no node fits: host1 lacks gpu (need 1, 0 free of 2); host2 lacks gpu (need 1, 0 free of 3); host3 has no gpu",
+        )?;
+    }
+    are_on(&pool, &[("host1", 2), ("host2", 3)])
 }
 
 fn gpus_of_the_stopped(lab: &Lab) -> Result<()> {

@@ -428,3 +428,42 @@ fn platform(text: &str) -> Option<Platform> {
         arch: parts.next()?.to_owned(),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use api_compat::create::Body;
+
+    use super::*;
+
+    /// The ports that a create holds: number and transport, and who chose it.
+    fn held(host_config: &str, after: impl Fn(Vec<PortClaim>) -> Vec<PortClaim>) -> String {
+        let body = format!(
+            r#"{{"Image":"i","ExposedPorts":{{"80/tcp":{{}},"53/udp":{{}},"x":{{}}}},"HostConfig":{host_config}}}"#
+        );
+        let body = Body::parse(body.as_bytes()).expect("a body");
+        let wanted = body.read().expect("readable");
+        let claims = after(port_claims(&wanted));
+        let claims = claims
+            .iter()
+            .map(|claim| format!("{} {:?}", claim.port, claim.origin));
+        claims.collect::<Vec<_>>().join(", ")
+    }
+
+    #[test]
+    fn ports_are_held_as_the_network_has_them() {
+        let published = r#""PortBindings":{"80/tcp":[{"HostPort":"8080"},{"HostPort":""}]}"#;
+        let check = |mode: &str, claims: &str, waits: &str| {
+            let config = format!(r#"{{"NetworkMode":"{mode}",{published}}}"#);
+            assert_eq!(held(&config, |claims| claims), claims, "{mode}");
+            assert_eq!(held(&config, waiting), waits, "{mode}");
+        };
+        for bridged in ["", "bridge", "front"] {
+            check(bridged, "8080/tcp Asked", "8080/tcp Waiting");
+        }
+        // An engine publishes nothing there; a hint need not wait for another.
+        let exposed = "53/udp Exposed, 80/tcp Exposed";
+        check("host", exposed, exposed);
+        check("none", "", "");
+        check("container:x", "", "");
+    }
+}
