@@ -65,12 +65,22 @@ impl Manager {
     pub(super) async fn changed(self: &Arc<Self>, id: ContainerId) {
         while let Some(command) = self.follows_from(id).await {
             let adopting = matches!(command, Command::Adopt { .. });
+            let renamed = match &command {
+                Command::BeginRename { request, .. } => Some(*request),
+                _ => None,
+            };
             match self.commit(command).await {
                 Ok(_) => {}
                 // Its node was away while somebody else got the name: it is a stranger, and counts as one.
                 Err(Error::Refused(error @ Refusal::NameTaken { .. })) if adopting => {
                     tracing::warn!(%error, container = %id, "a container of ours is not taken back");
                     return self.fleet.inventory.disown(&id);
+                }
+                Err(Error::Refused(Refusal::NameTaken { .. })) if let Some(request) = renamed => {
+                    if let Some(container) = self.fleet.inventory.get(&id) {
+                        self.misnamed(&container, request);
+                    }
+                    return;
                 }
                 Err(error) => {
                     return tracing::warn!(%error, container = %id, "an observation could not be committed");

@@ -18,6 +18,8 @@ use crate::state::{Cause, Command, Tombstone};
 
 /// An engine may take so long to stop and remove a container.
 const REMOVAL_PATIENCE: Duration = Duration::from_secs(30);
+/// An engine may take so long to rename one.
+const RENAME_PATIENCE: Duration = Duration::from_secs(10);
 /// Between the first attempt and the second; from then on twice as long each time,
 const AGAIN: Duration = Duration::from_secs(1);
 /// but not longer than this.
@@ -30,6 +32,8 @@ enum Unsettled {
     Missing(ContainerId),
     /// The removal of this one, which came too late.
     Late(ContainerId),
+    /// The name of this one, which came too late or was given on the node itself, and is another's in the pool.
+    Misnamed(ContainerId),
     /// The removals that waited for the node.
     Due,
 }
@@ -77,6 +81,16 @@ impl Manager {
         );
     }
 
+    /// A container of ours has a name that another holds in the pool: its client was told that it is not renamed, and the
+    /// name was given away since. It gets the name back that it was promised.
+    pub(super) fn misnamed(self: &Arc<Self>, container: &Container, request: RequestId) {
+        let node = &container.host;
+        tracing::warn!(container = %container.id, node = %node.name, name = container.name(), "undoing a rename: another container has that name");
+        let mark = self.under_way.mark(request);
+        let what = Unsettled::Misnamed(container.id);
+        self.go_on(node.id, what, Duration::ZERO, Some(mark));
+    }
+
     async fn settle_or_go_on(self: &Arc<Self>, node: NodeId, what: Unsettled) {
         if !self.settle(node, what).await {
             self.go_on(node, what, AGAIN, None);
@@ -103,7 +117,9 @@ impl Manager {
                 pause = (pause * 2).clamp(AGAIN, AGAIN_AT_MOST);
             }
             drop(mark);
-            if let Unsettled::Late(container) | Unsettled::Missing(container) = what
+            if let Unsettled::Late(container)
+            | Unsettled::Missing(container)
+            | Unsettled::Misnamed(container) = what
                 && is_up()
             {
                 manager.changed(container).await;
@@ -120,6 +136,7 @@ impl Manager {
                     || self.presence(node, container).await == Presence::Gone
             }
             Unsettled::Late(container) => self.remove_late(container).await,
+            Unsettled::Misnamed(container) => self.name_as_promised(container).await,
             Unsettled::Due => self.remove_what_is_due(node).await,
         }
     }
@@ -140,6 +157,40 @@ impl Manager {
             }
             _ => true,
         }
+    }
+
+    /// Whether the container is called as it is promised, or has no promise any more.
+    async fn name_as_promised(&self, id: ContainerId) -> bool {
+        let cluster = self.cluster();
+        let (Some(container), Some(placement)) =
+            (self.fleet.inventory.get(&id), cluster.placement_of(id))
+        else {
+            return true;
+        };
+        let is_called_so = container.names.iter().any(|name| **name == *placement.name);
+        let Some(host) = self
+            .fleet
+            .host(&container.host.id)
+            .filter(|_| !is_called_so)
+        else {
+            return true;
+        };
+        let target = format!("/containers/{id}/rename?name={}", placement.name);
+        let change = host.change(id).await;
+        let call = host.call(EngineCall::post(target, None).at(ApiVersion::MAX));
+        let renamed = tokio::time::timeout(RENAME_PATIENCE, call).await;
+        match renamed.unwrap_or_else(|_| Err(host.no_answer(RENAME_PATIENCE))) {
+            Ok(reply) if reply.status.is_success() => {
+                change.settle(Some("rename")).await;
+                return true;
+            }
+            Ok(reply) => {
+                tracing::warn!(container = %id, node = %host.tag.name, message = reply.message(), "a rename was not undone");
+            }
+            Err(error) => tracing::warn!(container = %id, %error, "a rename was not undone"),
+        }
+        change.settle(None).await;
+        false
     }
 
     /// What was removed while its node was down is removed there now. Whether nothing is left.
