@@ -122,6 +122,7 @@ impl Fleet {
                 name: format!("n{number}"),
                 cpus: CPUS,
                 memory_bytes: MEMORY_BYTES,
+                gpus: 0,
             };
             let engine = Arc::new(Engine::new(identity, spec.containers, spec.labelled));
             let (listener, endpoint) = runtime

@@ -160,6 +160,12 @@ impl Stock {
         Some(Left { free, of })
     }
 
+    /// Whether more of something is taken than there is.
+    pub fn is_overdrawn(&self) -> bool {
+        let mut names = self.has.iter();
+        names.any(|(name, of)| self.taken.of(name, of) > of)
+    }
+
     /// What is left of all that the node states, by name.
     pub fn all_left(&self) -> impl Iterator<Item = (&str, Left)> {
         let names = self.has.iter();
@@ -295,6 +301,10 @@ mod tests {
             stock.give_back(&wishes(asked));
             assert_eq!(stock, before, "{asked}");
         }
+        assert!(!stock.is_overdrawn());
+        stock.take(&wishes("gpu 4"));
+        assert!(stock.is_overdrawn());
+        stock.give_back(&wishes("gpu 4"));
         let left: Vec<_> = stock
             .all_left()
             .map(|(name, left)| (name, left.free))

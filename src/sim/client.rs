@@ -83,6 +83,8 @@ pub(super) struct Wanted {
     pub(super) seconds: f64,
     pub(super) auto_remove: bool,
     pub(super) cpus: f64,
+    /// So many GPUs are claimed.
+    pub(super) gpus: u64,
 }
 
 /// A client.
@@ -101,8 +103,13 @@ impl Client {
         };
         let query = wanted.name.as_ref().map(|name| format!("?name={name}"));
         let target = format!("/containers/create{}", query.unwrap_or_default());
+        let labels = match wanted.gpus {
+            0 => json!({}),
+            gpus => json!({"com.flotilla.resource.gpu": gpus.to_string()}),
+        };
         let body = json!({
             "Image": "busybox",
+            "Labels": labels,
             "Cmd": ["sleep", wanted.seconds.to_string()],
             "HostConfig": {
                 "AutoRemove": wanted.auto_remove,

@@ -5,7 +5,7 @@
 //! | command | |
 //! | --- | --- |
 //! | `engines 2`, `cpus 4` | in the first block: so many engines, each with so many CPUs |
-//! | `create web`, with `sleep=2`, `cpus=1` and `rm` | as a client |
+//! | `create web`, with `sleep=2`, `cpus=1`, `gpus=2` (of the 4 of each engine) and `rm` | as a client |
 //! | `start`, `stop`, `inspect`, `remove`, `remove -f`, `rename web site` | as a client |
 //! | `begin create web` | any of these, not waited for |
 //! | `advance 5s` | time passes |
@@ -243,6 +243,10 @@ impl Stage {
                     match option.split_once('=') {
                         Some(("sleep", text)) => wanted.seconds = number(text)?,
                         Some(("cpus", text)) => wanted.cpus = number(text)?,
+                        Some(("gpus", text)) => {
+                            wanted.gpus =
+                                text.parse().map_err(|_| format!("bad option: {option}"))?;
+                        }
                         None if *option == "rm" => wanted.auto_remove = true,
                         _ => return Err(format!("no such option: {option}")),
                     }

@@ -315,6 +315,7 @@ impl User {
             seconds: if long { 1000.0 } else { 0.5 },
             auto_remove: self.dice.below(6) == 0,
             cpus: self.cpus(),
+            gpus: [0, 0, 0, 1, 2][usize::try_from(self.dice.below(5)).unwrap_or_default()],
         };
         let (_, made) = self.client.create(&wanted).await;
         if let Some(id) = made {
@@ -350,6 +351,7 @@ impl User {
             seconds: 0.2,
             auto_remove: true,
             cpus: 0.0,
+            gpus: 0,
         };
         for _ in 0..2 {
             let (_, Some(id)) = self.client.create(&wanted).await else {

@@ -117,7 +117,13 @@ fn overpromised(before: &Cluster, now: &Cluster) -> Vec<String> {
         let node = now.node(id)?;
         let (claimed, has) = (now.totals(id).claimed, node.capacity());
         let over = claimed.cpu_nanos > has.cpu_nanos || claimed.memory_bytes > has.memory_bytes;
-        over.then(|| format!("{} has {has:?} and promised {claimed:?}", node.name))
+        let stock = now.stock(id);
+        (over || stock.is_overdrawn()).then(|| {
+            format!(
+                "{} has {has:?} and promised {claimed:?}, of {stock:?}",
+                node.name
+            )
+        })
     });
     over.collect()
 }

@@ -101,6 +101,7 @@ impl World {
                 name: format!("n{}", number + 1),
                 cpus: shape.cpus,
                 memory_bytes: 16 << 30,
+                gpus: 4,
             };
             let dice = Dice::new(shape.seed.wrapping_mul(31).wrapping_add(number + 1));
             Arc::new(Host::new(

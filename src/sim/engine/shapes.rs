@@ -5,7 +5,7 @@
 use std::fmt::Write as _;
 
 use jiff::Timestamp;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{Made, Phase};
 
@@ -50,6 +50,8 @@ pub struct Identity {
     pub cpus: u64,
     /// How much memory it has.
     pub memory_bytes: u64,
+    /// How many GPUs it says that it has; of none it says nothing.
+    pub gpus: u64,
 }
 
 /// How many containers are in which phase.
@@ -71,6 +73,10 @@ pub(super) fn info(identity: &Identity, counts: Counts, now: i64) -> String {
         &id[20..32]
     );
     let stopped = counts.all - counts.running - counts.paused;
+    let generic = match identity.gpus {
+        0 => "null".to_owned(),
+        gpus => json!([{"DiscreteResourceSpec": {"Kind": "gpu", "Value": gpus}}]).to_string(),
+    };
     fill(
         INFO,
         &[
@@ -83,6 +89,7 @@ pub(super) fn info(identity: &Identity, counts: Counts, now: i64) -> String {
             ("STOPPED", &stopped.to_string()),
             ("CPUS", &identity.cpus.to_string()),
             ("MEMORY", &identity.memory_bytes.to_string()),
+            ("GENERIC", &generic),
         ],
     )
 }
