@@ -30,7 +30,7 @@ enum Unsettled {
     Missing(ContainerId),
     /// The removal of this one, which came too late.
     Late(ContainerId),
-    /// The removals that waited for the node.
+    /// The removals that waited for the node, and what is to be cut off from networks there.
     Due,
 }
 
@@ -56,6 +56,11 @@ impl Manager {
             self.settle_or_go_on(node, Unsettled::Missing(container))
                 .await;
         }
+        self.settle_what_is_due(node).await;
+    }
+
+    /// What waited for the node.
+    pub(super) async fn settle_what_is_due(self: &Arc<Self>, node: NodeId) {
         self.settle_or_go_on(node, Unsettled::Due).await;
     }
 
@@ -120,7 +125,10 @@ impl Manager {
                     || self.presence(node, container).await == Presence::Gone
             }
             Unsettled::Late(container) => self.remove_late(container).await,
-            Unsettled::Due => self.remove_what_is_due(node).await,
+            Unsettled::Due => {
+                let removed = self.remove_what_is_due(node).await;
+                self.cut_off_what_is_due(node).await && removed
+            }
         }
     }
 
