@@ -1,8 +1,9 @@
-//! `/images/…`: an image is in the pool if any node has it.
+//! `/images/…` and `/distribution/…`: an image is in the pool if any node has it.
 //!
 //! What a reference means when nodes differ, the manager says (`manager::Image`).
 
 mod bring;
+mod distribution;
 mod list;
 mod prune;
 mod pull;
@@ -43,7 +44,7 @@ pub(super) async fn handle(proxy: &Proxy, exchange: Exchange) -> Outcome {
     use Operation as O;
     if !matches!(
         exchange.route.operation,
-        O::ImageList | O::ImageSearch | O::ImageCreate | O::ImageLoad
+        O::ImageList | O::ImageSearch | O::ImageCreate | O::ImageLoad | O::DistributionInspect
     ) {
         build::learn(proxy).await;
     }
@@ -58,6 +59,7 @@ pub(super) async fn handle(proxy: &Proxy, exchange: Exchange) -> Outcome {
         O::ImageRemove => remove::remove(proxy, exchange).await,
         O::ImagePrune => prune::prune(proxy, exchange).await,
         O::ImageSearch => system::of_a_registry(proxy, exchange).await,
+        O::DistributionInspect => distribution::inspect(proxy, exchange).await,
         _ => from_holder(proxy, exchange).await,
     }
 }
