@@ -513,7 +513,7 @@ async fn first_good<F: Future<Output = Outcome>>(
 }
 
 /// The same request, to be sent once more.
-fn again(exchange: &Exchange, body: bytes::Bytes) -> Exchange {
+pub(super) fn again(exchange: &Exchange, body: bytes::Bytes) -> Exchange {
     let mut request = Request::new(full(body));
     *request.method_mut() = exchange.request.method().clone();
     *request.headers_mut() = exchange.request.headers().clone();

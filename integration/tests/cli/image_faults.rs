@@ -42,6 +42,11 @@ pub(crate) fn cases() -> Vec<Case> {
         case("a_node_killed_during_a_prune_is_named", killed_in_prune),
         case("a_node_killed_during_df_is_named", killed_in_df),
         case("a_node_killed_during_a_save_ends_it", killed_in_save),
+        case(
+            "a_node_killed_before_a_save_begins_is_replaced",
+            saved_elsewhere,
+        ),
+        case("a_save_that_is_cut_short_never_looks_whole", cut_short),
         case("a_node_killed_during_a_build_ends_it", killed_in_build),
     ]
 }
@@ -270,6 +275,17 @@ fn killed_during<T: Send>(
     request: &'static str,
     work: impl FnOnce(&Pool) -> Result<T> + Send,
 ) -> Result<(Pool, T, usize)> {
+    killed_at(lab, Moment::Answered, may_die, request, work)
+}
+
+/// [`killed_during`], at this moment of the request.
+fn killed_at<T: Send>(
+    lab: &Lab,
+    at: Moment,
+    may_die: &[usize],
+    request: &'static str,
+    work: impl FnOnce(&Pool) -> Result<T> + Send,
+) -> Result<(Pool, T, usize)> {
     let (told, stopped) = mpsc::channel();
     let (go_on, wait) = mpsc::channel::<()>();
     let once = Arc::new(Mutex::new(Some((told, wait))));
@@ -280,7 +296,7 @@ fn killed_during<T: Send>(
         .map(|(index, host)| {
             let (once, may_die) = (Arc::clone(&once), may_die.contains(&index));
             let watcher: Watcher = Arc::new(move |moment, asked: &str| {
-                if may_die && moment == Moment::Answered && asked.starts_with(request) {
+                if may_die && moment == at && asked.starts_with(request) {
                     let taken = once.lock().expect("no panic").take();
                     if let Some((told, wait)) = taken {
                         // A test that has ended no longer needs to know.
@@ -394,6 +410,61 @@ fn killed_in_save(lab: &Lab) -> Result<()> {
     contains(&said.stderr, "host2")?;
     is_back(lab, &pool, 1)?;
     pool.ok(&line)?;
+    pool.ok("rmi it:1").map(drop)
+}
+
+/// Gives two nodes the same image.
+fn on_two(lab: &Lab, name: &str) -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let file = folder.path().join("it.tar").display().to_string();
+    images::make(lab.host(0), name, 20 << 20)?;
+    lab.host(0).docker(&["save", "-o", &file, name])?;
+    lab.host(1).docker(&["load", "-i", &file]).map(drop)
+}
+
+fn saved_elsewhere(lab: &Lab) -> Result<()> {
+    on_two(lab, "it:1")?;
+    let folder = tempfile::tempdir()?;
+    let file = folder.path().join("it.tar").display().to_string();
+    let line = format!("save -o {file} it:1");
+    let (pool, said, dead) =
+        killed_during(lab, &[0, 1], "GET /images/get", |pool| pool.run(&line))?;
+    ensure!(said.took < SOON, "{said:?}");
+    said.ok()?;
+    lab.host(2).docker(&["load", "-i", &file])?;
+    ensure!(has(lab.host(2), "it:1")?, "it was no whole image");
+    lab.host(2).docker(&["rmi", "it:1"])?;
+    is_back(lab, &pool, dead)?;
+    drop(pool);
+    // Older clients name it in the path.
+    let (pool, answer, dead) = killed_during(lab, &[0, 1], "GET /images/it", |pool| {
+        pool.ask("GET", "/images/it:1/get", b"")
+    })?;
+    ensure!(
+        answer.status == 200 && answer.body.len() > 20 << 20,
+        "{} with {} bytes",
+        answer.status,
+        answer.body.len()
+    );
+    is_back(lab, &pool, dead)?;
+    pool.ok("rmi it:1").map(drop)
+}
+
+fn cut_short(lab: &Lab) -> Result<()> {
+    on_two(lab, "it:1")?;
+    let folder = tempfile::tempdir()?;
+    let file = folder.path().join("it.tar");
+    let line = format!("save -o {} it:1", file.display());
+    let (pool, said, dead) =
+        killed_at(lab, Moment::Returned, &[0, 1], "GET /images/get", |pool| {
+            pool.run(&line)
+        })?;
+    // What the client has got it leaves in the file, also of an engine's own archive.
+    ensure!(said.took < SOON && said.code != 0, "{said:?}");
+    contains(&said.stderr, "unexpected EOF")?;
+    // The next one goes to the other node.
+    pool.ok(&line)?;
+    is_back(lab, &pool, dead)?;
     pool.ok("rmi it:1").map(drop)
 }
 

@@ -51,6 +51,7 @@ pub(super) async fn handle(proxy: &Proxy, exchange: Exchange) -> Outcome {
     match exchange.route.operation {
         O::ImageList => list::list(proxy, exchange).await,
         O::ImageInspect => inspect(proxy, exchange).await,
+        O::ImageSave => save::save(proxy, exchange).await,
         O::ImageSaveMany => save::save_many(proxy, exchange).await,
         O::ImageCreate => bring::create(proxy, exchange).await,
         O::ImageLoad => bring::load(proxy, exchange).await,
