@@ -1,5 +1,7 @@
 //! Images while nodes are down or die: what is removed goes everywhere or nowhere, and what is under way ends.
 
+use std::path::Path;
+use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};
 
@@ -16,6 +18,8 @@ use crate::{SOON, contains, now};
 
 /// How long a loss may go unnoticed, and any answer meanwhile.
 const NOTICED: Duration = Duration::from_secs(6);
+/// A client whose build is lost is told so within.
+const BUILD_ENDS: Duration = Duration::from_secs(10);
 /// How long an engine may take to be back in the pool once it answers.
 const BACK: Duration = Duration::from_secs(20);
 
@@ -48,6 +52,10 @@ pub(crate) fn cases() -> Vec<Case> {
         ),
         case("a_save_that_is_cut_short_never_looks_whole", cut_short),
         case("a_node_killed_during_a_build_ends_it", killed_in_build),
+        case(
+            "a_node_lost_during_a_buildkit_build_ends_it",
+            lost_in_buildkit,
+        ),
     ]
 }
 
@@ -490,4 +498,72 @@ fn killed_in_build(lab: &Lab) -> Result<()> {
     pool.ok("run --rm it:1 true")?;
     is_back(lab, &pool, dead)?;
     pool.ok("rmi it:1").map(drop)
+}
+
+/// BuildKit talks over connections that the engine has taken over, of which nobody here reads a word.
+fn lost_in_buildkit(lab: &Lab) -> Result<()> {
+    lost_building(lab, Host::kill_engine).context("killed")?;
+    lost_building(lab, Host::hang).context("hung")?;
+    lost_building(lab, Host::power_off).context("without power")
+}
+
+fn lost_building(lab: &Lab, lose: fn(&Host) -> Result<()>) -> Result<()> {
+    let hosts = lab.hosts();
+    let counters = hosts.iter().map(|host| Counter::before(&host.tcp()));
+    let counters: Vec<_> = counters.collect::<Result<_>>()?;
+    let engines: Vec<_> = counters.iter().map(Counter::endpoint).collect();
+    let mut pool = Pool::of(&engines, &[])?;
+    let folder = tempfile::tempdir()?;
+    let dockerfile = folder.path().join("Dockerfile");
+    std::fs::write(&dockerfile, "FROM busybox\nRUN echo begun-it; sleep 600\n")?;
+    let build = |said: &Path| -> Result<Command> {
+        let said = std::fs::File::create(said)?;
+        let mut command = pool.docker().command()?;
+        command
+            .env("DOCKER_BUILDKIT", "1")
+            .args(["build", "--progress=plain", "-t", "it:1"])
+            .arg(folder.path())
+            .stdin(Stdio::null())
+            .stdout(said.try_clone()?)
+            .stderr(said);
+        Ok(command)
+    };
+    let builder = || {
+        let mut asked = counters.iter().map(Counter::take);
+        let is_of_buildkit = |request: &String| request == "POST /grpc";
+        asked.position(|requests| requests.iter().any(is_of_buildkit))
+    };
+    let outside = tempfile::tempdir()?;
+    let file = outside.path().join("said");
+    let said = || std::fs::read_to_string(&file).unwrap_or_default();
+    let mut building = build(&file)?.spawn()?;
+    let outcome = (|| {
+        wait::until_true("the build to be in its middle", SOON, || {
+            // Not in the line that tells what is to be run.
+            Ok(said().lines().any(|line| line.ends_with(" begun-it")))
+        })?;
+        let dead = builder().context("nobody builds")?;
+        lose(lab.host(dead))?;
+        let status = wait::until("the client to end", BUILD_ENDS, || Ok(building.try_wait()?))?;
+        ensure!(!status.success(), "it was told that all is well");
+        Ok(dead)
+    })();
+    // It has ended already if all is well.
+    drop(building.kill());
+    drop(building.wait());
+    let dead = outcome.with_context(said)?;
+    contains(&said(), "ERROR")?;
+    // Another node builds for this client now.
+    std::fs::write(&dockerfile, "FROM busybox\nRUN echo done\n")?;
+    let status = build(&file)?.status()?;
+    ensure!(status.success(), "{}", said());
+    ensure!(builder().is_some_and(|next| next != dead), "the same node");
+    pool.ok("run --rm it:1 true")?;
+    is_back(lab, &pool, dead)?;
+    pool.ok("rmi it:1")?;
+    // Nothing of the build is left that somebody would wait for.
+    let begun = Instant::now();
+    pool.manager.stop()?;
+    ensure!(begun.elapsed() < NOTICED, "{:?}", begun.elapsed());
+    Ok(())
 }
