@@ -531,14 +531,22 @@ async fn join_or_leave(proxy: &Proxy, mut exchange: Exchange) -> Outcome {
         }
         let change = host.change(container.id).await;
         let call = post(&network, Bytes::from(edit.finish()));
-        let answer = host.call(call).await.map_err(from_engine)?;
-        if answer.status.is_success() {
-            let runs = container.state.is_up();
-            // A container that does not run is only noted down: no event tells of it.
-            let last = if joins { "connect" } else { "disconnect" };
-            change.settle(runs.then_some(last)).await;
+        match host.call(call).await {
+            Ok(answer) => {
+                if answer.status.is_success() {
+                    let runs = container.state.is_up();
+                    // A container that does not run is only noted down: no event tells of it.
+                    let last = if joins { "connect" } else { "disconnect" };
+                    change.settle(runs.then_some(last)).await;
+                }
+                Ok(reply::passed_on(answer))
+            }
+            Err(error) => {
+                // Whether it was done, or the node is lost, shows then.
+                change.settle(None).await;
+                Err(from_engine(error))
+            }
         }
-        Ok(reply::passed_on(answer))
     }
     .await;
     proxy.manager.changed_by_us(changing).await;

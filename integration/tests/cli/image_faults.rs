@@ -286,8 +286,8 @@ fn killed_during<T: Send>(
     killed_at(lab, Moment::Answered, may_die, request, work)
 }
 
-/// [`killed_during`], at this moment of the request.
-fn killed_at<T: Send>(
+/// [`killed_during`], at this moment of the request, in which one `*` may stand for anything.
+pub(crate) fn killed_at<T: Send>(
     lab: &Lab,
     at: Moment,
     may_die: &[usize],
@@ -304,7 +304,7 @@ fn killed_at<T: Send>(
         .map(|(index, host)| {
             let (once, may_die) = (Arc::clone(&once), may_die.contains(&index));
             let watcher: Watcher = Arc::new(move |moment, asked: &str| {
-                if may_die && moment == at && asked.starts_with(request) {
+                if may_die && moment == at && is_about(asked, request) {
                     let taken = once.lock().expect("no panic").take();
                     if let Some((told, wait)) = taken {
                         // A test that has ended no longer needs to know.
@@ -331,7 +331,14 @@ fn killed_at<T: Send>(
     Ok((pool, outcome, dead))
 }
 
-fn is_back(lab: &Lab, pool: &Pool, dead: usize) -> Result<()> {
+fn is_about(asked: &str, request: &str) -> bool {
+    match request.split_once('*') {
+        Some((before, after)) => asked.starts_with(before) && asked.ends_with(after),
+        None => asked.starts_with(request),
+    }
+}
+
+pub(crate) fn is_back(lab: &Lab, pool: &Pool, dead: usize) -> Result<()> {
     lab.host(dead).recover()?;
     pool.wait_until_ready(3)
 }

@@ -4,13 +4,14 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use integration::compose::Project;
-use integration::counter::Counter;
+use integration::counter::{Counter, Moment};
 use integration::harness::{Case, case};
 use integration::lab::{Host, Lab};
 use integration::pool::Pool;
 use integration::{wait, wire};
 use serde_json::Value;
 
+use crate::image_faults::{is_back, killed_at};
 use crate::{SOON, contains, now};
 
 /// What asks no engine answers within so long.
@@ -38,6 +39,10 @@ pub(crate) fn cases() -> Vec<Case> {
         case(
             "a_container_of_a_lost_node_is_cut_off_when_it_is_back",
             cut_off_later,
+        ),
+        case(
+            "a_node_killed_during_a_disconnect_does_it_later",
+            killed_in_disconnect,
         ),
         case(
             "a_network_stays_bound_to_a_node_that_is_not_heard_of",
@@ -731,6 +736,28 @@ fn cut_off_later(lab: &Lab) -> Result<()> {
     );
     pool.ok("rm -f web made more")?;
     pool.ok("network rm back kept")?;
+    comes_to_nothing(lab)
+}
+
+fn killed_in_disconnect(lab: &Lab) -> Result<()> {
+    let request = "POST /networks/*/disconnect";
+    let (pool, said, dead) = killed_at(lab, Moment::Arrived, &[0, 1, 2], request, |pool| {
+        pool.ok("network create front")?;
+        pool.ok("run -d --name=web --network front busybox sleep 600")?;
+        pool.run("network disconnect -f front web")
+    })?;
+    ensure!(said.took < SOON, "{said:?}");
+    said.ok()?;
+    pool.says("ps -aq --filter network=front", "")?;
+    is_back(lab, &pool, dead)?;
+    wait::until_true("the container to be cut off", SOON, || {
+        Ok(lab
+            .host(dead)
+            .docker(&["inspect", "-f", "{{len .NetworkSettings.Networks}}", "web"])?
+            == "0")
+    })?;
+    pool.ok("rm -f web")?;
+    pool.ok("network rm front")?;
     comes_to_nothing(lab)
 }
 
