@@ -241,6 +241,27 @@ impl Template {
         Self::cut(&json)
     }
 
+    /// The item without the networks that `has_left` is true of, by their names and the ids that clients know them by.
+    pub fn without_networks(
+        &self,
+        has_left: impl Fn(&str, &str) -> bool,
+    ) -> Result<Self, Malformed> {
+        let mut item = Vec::new();
+        self.render(&mut item, ApiVersion::MAX, "", "");
+        let mut edit = Edit::new(&item)?;
+        if let Some(networks) = edit.root().at(&["NetworkSettings", "Networks"]) {
+            edit.members(networks, |name, network| {
+                if has_left(name, &network.text_of("NetworkID")) {
+                    Change::Drop
+                } else {
+                    Change::Keep
+                }
+            });
+        }
+        let edited = edit.finish();
+        Self::cut(View::parse(&edited)?.as_json())
+    }
+
     fn cut(json: &str) -> Result<Self, Malformed> {
         let item = View::parse(json.as_bytes())?;
         let value = |key| item.get(key).map(|value: View<'_>| value.span());
@@ -522,6 +543,30 @@ mod tests {
             ITEM.replace("\":{", "\" : { ").replace(",\"", ",\n \"")
         );
         assert_eq!(shown(&spaced, &with_address, ApiVersion::MAX), expected);
+    }
+
+    #[test]
+    fn a_network_that_was_left_is_shown_no_more() {
+        let both = ITEM.replace(
+            r#""Networks":{"#,
+            r#""Networks":{"front":{"NetworkID":"f00d"},"never-ran":{"NetworkID":""},"#,
+        );
+        let template = Template::new(both.as_bytes(), &node(None, true)).expect("reads");
+        let shown = |template: &Template| {
+            let mut out = Vec::new();
+            template.render(&mut out, ApiVersion::new(1, 45), "running", "Up 3 minutes");
+            String::from_utf8(out).expect("text")
+        };
+        let left = template
+            .without_networks(|name, id| id == "f00d" || (id.is_empty() && name == "never-ran"))
+            .expect("reads");
+        let without = shown(&template).replace(
+            r#""front":{"NetworkID":"f00d"},"never-ran":{"NetworkID":""},"#,
+            "",
+        );
+        assert_eq!(shown(&left), without);
+        let same = template.without_networks(|_, _| false).expect("reads");
+        assert_eq!(shown(&same), shown(&template));
     }
 
     #[test]

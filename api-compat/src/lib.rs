@@ -12,6 +12,7 @@ pub mod container_item;
 pub mod container_status;
 pub mod create;
 pub mod disk_usage;
+pub mod distribution;
 pub mod duration_text;
 pub mod error;
 pub mod event;

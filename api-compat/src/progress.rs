@@ -1,10 +1,11 @@
 //! Progress of one pull or load on several nodes, told as one: of a pull, what is said of a layer is what its slowest
-//! node says; of a load, what one node says stands for all, as long as it does not fail.
+//! node says; of a load, what one node says stands for all, as long as it does not fail. A node that waits for its turn to
+//! pull has a line of its own instead, or layers would begin anew with each.
 //!
 //! Source: moby 28.5.2 `distribution/pull_v2.go` (the states of a layer), `image/tarexport/load.go` and
 //! `pkg/streamformatter`.
 //!
-//! **Invariant**: a layer never seems further than it is on any node that still works on it; every line is one that an
+//! **Invariant**: a layer never seems further than it is on any node of the first turn that still works on it; every line is one that an
 //! engine wrote, or names a node.
 
 use std::collections::BTreeMap;
@@ -33,6 +34,8 @@ enum Work {
 #[derive(Debug)]
 struct Node {
     name: String,
+    /// It does not begin with the first ones.
+    waits: bool,
     outcome: Option<Result<(), String>>,
 }
 
@@ -50,9 +53,12 @@ type Step = (u8, i64);
 const TOLD_MAX: usize = 256;
 
 impl Merger {
-    /// These nodes begin to pull.
-    pub fn pull(nodes: impl IntoIterator<Item = String>) -> Self {
-        Self::new(Work::Pull, nodes)
+    /// These nodes are to pull: so many of them begin, the others wait for their turn.
+    pub fn pull(nodes: impl IntoIterator<Item = String>, at_once: usize) -> Self {
+        let mut merger = Self::new(Work::Pull, nodes);
+        let waiting = merger.nodes.iter_mut().skip(at_once);
+        waiting.for_each(|node| node.waits = true);
+        merger
     }
 
     /// These nodes begin to load.
@@ -65,6 +71,7 @@ impl Merger {
             .into_iter()
             .map(|name| Node {
                 name,
+                waits: false,
                 outcome: None,
             })
             .collect();
@@ -76,6 +83,20 @@ impl Merger {
             digests: Vec::new(),
             statuses: Vec::new(),
         }
+    }
+
+    /// What a client is told first: a line for each node that waits for its turn.
+    pub fn begin(&self) -> Vec<String> {
+        let waiting = self.nodes.iter().filter(|node| node.waits);
+        waiting
+            .map(|node| node.is_at("Waiting for other nodes"))
+            .collect()
+    }
+
+    /// A node's engine has begun: what a client is told then.
+    pub fn began(&mut self, node: usize) -> Option<String> {
+        let node = self.nodes.get(node).filter(|node| node.waits)?;
+        Some(node.is_at("Pulling"))
     }
 
     /// A node wrote a line: what a client is told then.
@@ -97,6 +118,7 @@ impl Merger {
         let status = view.text_of("status");
         let id = view.text_of("id");
         match rank(&status) {
+            Some(_) if !id.is_empty() && self.waits(node) => None,
             Some(rank) if !id.is_empty() => {
                 let current = view
                     .at(&["progressDetail", "current"])
@@ -130,14 +152,13 @@ impl Merger {
         else {
             return Vec::new();
         };
-        let succeeded = outcome.is_ok();
+        let done = match (&outcome, self.work) {
+            (Ok(()), Work::Pull) => Some(entry.is_at("Pull complete")),
+            // Its line must not say for ever that it waits.
+            (Err(_), Work::Pull) if entry.waits => Some(entry.is_at("Pull failed")),
+            (Ok(()) | Err(_), _) => None,
+        };
         entry.outcome = Some(outcome);
-        let done = (succeeded && self.work == Work::Pull).then(|| {
-            format!(
-                "{{\"status\":\"Pull complete\",\"id\":{}}}",
-                quote(&entry.name)
-            )
-        });
         // Where the slowest one failed the others are no longer held back.
         let ids: Vec<_> = self.layers.keys().cloned().collect();
         ids.iter()
@@ -170,6 +191,10 @@ impl Merger {
         (last, failure(&failed, self.nodes.len()))
     }
 
+    fn waits(&self, node: usize) -> bool {
+        self.nodes.get(node).is_some_and(|node| node.waits)
+    }
+
     /// Whether this is the first node that has not failed.
     fn stands_for_all(&self, node: usize) -> bool {
         let first = self
@@ -198,6 +223,13 @@ impl Merger {
         }
         layer.told.clone_from(line);
         Some(line.clone())
+    }
+}
+
+impl Node {
+    /// A line of progress of the node's own.
+    fn is_at(&self, status: &str) -> String {
+        format!("{{\"status\":\"{status}\",\"id\":{}}}", quote(&self.name))
     }
 }
 
@@ -255,11 +287,17 @@ fn rank(status: &str) -> Option<u8> {
 mod tests {
     use super::*;
 
-    /// `node> status id [bytes]` a line; `node. ` ends one well, `node! why` badly.
+    /// `node> status id [bytes]` a line; `node+` begins, `node. ` ends one well, `node! why` badly. Both begin at once.
     #[track_caller]
     fn check(script: &str, expected: &str) {
-        let mut merger = Merger::pull(["n1".to_owned(), "n2".to_owned()]);
-        let mut told = Vec::new();
+        check_turns(2, script, expected);
+    }
+
+    /// So many of the two begin at once.
+    #[track_caller]
+    fn check_turns(at_once: usize, script: &str, expected: &str) {
+        let mut merger = Merger::pull(["n1".to_owned(), "n2".to_owned()], at_once);
+        let mut told = merger.begin();
         for step in script.split(';').map(str::trim) {
             let (head, rest) = step.split_at(3);
             let node = if head.starts_with("n1") { 0 } else { 1 };
@@ -276,6 +314,7 @@ mod tests {
                     let line = format!("{{\"status\":\"{status}\"{id}{bytes}}}\r\n");
                     told.extend(merger.line(node, line.as_bytes()));
                 }
+                "+" => told.extend(merger.began(node)),
                 "." => told.extend(merger.ended(node, Ok(()))),
                 _ => told.extend(merger.ended(node, Err(rest.trim().to_owned()))),
             }
@@ -322,6 +361,26 @@ mod tests {
         check(
             "n1.",
             "Pull complete/n1; error: 1 of 2 nodes failed: n2: the engine's answer broke off",
+        );
+    }
+
+    #[test]
+    fn a_node_that_waits_for_its_turn_has_a_line_of_its_own() {
+        check(
+            "n1+; n2+; n1> Downloading/l/5",
+            "Downloading/l/5; error: the engine's answer broke off",
+        );
+        check_turns(
+            1,
+            "n1+; n1> Pulling from x/latest; n1> Downloading/l/5; n1> Pull complete/l; n1> Status: s; n1.; n2+; \
+             n2> Pulling from x/latest; n2> Downloading/l/2; n2> Pull complete/l; n2.",
+            "Waiting for other nodes/n2; Pulling from x/latest; Downloading/l/5; Pull complete/l; Pull complete/n1; Pulling/n2; \
+             Pull complete/n2; Status: s",
+        );
+        check_turns(
+            1,
+            "n1+; n1> Status: s; n1.; n2! denied",
+            "Waiting for other nodes/n2; Pull complete/n1; Pull failed/n2; Status: s; error: 1 of 2 nodes failed: n2: denied",
         );
     }
 

@@ -7,6 +7,7 @@
 //! **Invariant**: a fleet ends with its owner: its runtime, its sockets and its followers are dropped with it.
 
 mod paced;
+mod pull;
 mod serve;
 
 use std::net::SocketAddr;
@@ -162,6 +163,12 @@ impl Fleet {
     #[must_use]
     pub fn inspects(&self) -> u64 {
         self.served.inspects.load(Ordering::Relaxed)
+    }
+
+    /// How many images were pulled, and the most at a time.
+    #[must_use]
+    pub fn pulls(&self) -> (u64, u64) {
+        self.served.pulls.counts()
     }
 
     /// How many other requests were answered, pings and event streams left out.

@@ -8,6 +8,8 @@ use integration::harness::{self, Case, case};
 use integration::images;
 use integration::lab::{Host, HostSpec, Lab, Spec};
 use integration::pool::Pool;
+use integration::registry::Registry;
+use integration::wait;
 
 const SOON: Duration = Duration::from_secs(20);
 
@@ -22,6 +24,7 @@ fn cases() -> Vec<Case> {
     vec![
         case("an_image_keeps_its_id_wherever_it_runs", one_id),
         case("info_says_that_the_stores_differ", warned),
+        case("a_digest_is_told_when_its_registry_is_not_reached", offline),
     ]
 }
 
@@ -69,5 +72,60 @@ fn warned(lab: &Lab) -> Result<()> {
         said.stdout.contains(wanted) || said.stderr.contains(wanted),
         "{said:?}"
     );
+    Ok(())
+}
+
+fn offline(lab: &Lab) -> Result<()> {
+    let registry = Registry::start(lab)?;
+    let pool = Pool::over(lab)?;
+    let (own, containerd) = (lab.host(0), lab.host(1));
+    let name = |tag: &str| format!("{}/some/it:{tag}", registry.address());
+    let (pulled, of_own, nowhere) = (name("pulled"), name("own"), name("nowhere"));
+    for (host, name, bytes) in [(containerd, &pulled, 1 << 20), (own, &of_own, 2 << 20)] {
+        images::make(host, name, bytes)?;
+        host.docker(&["push", name])?;
+        host.docker(&["rmi", name])?;
+    }
+    // It has one id on each of the two.
+    pool.ok(&format!("pull {pulled}"))?;
+    own.docker(&["pull", &of_own])?;
+    pool.comes_to_say(
+        &format!("images -q {of_own}"),
+        &own.docker(&["images", "-q", &of_own])?,
+        SOON,
+    )?;
+    let ask = |name: &str| pool.ask("GET", &format!("/distribution/{name}/json"), b"");
+    let online = ask(&pulled)?;
+    ensure!(online.status == 200, "{online:?}");
+    ensure!(ask(&of_own)?.status == 200 && ask(&nowhere)?.status == 404);
+    drop(registry);
+    let (online, offline) = (online.json()?, ask(&pulled)?.json()?);
+    ensure!(
+        online["Descriptor"].is_object() && offline["Descriptor"] == online["Descriptor"],
+        "{offline}, the registry: {online}"
+    );
+    // An engine does not say it of this type of manifest.
+    let platforms = serde_json::json!([{"architecture": "amd64", "os": "linux"}]);
+    ensure!(offline["Platforms"] == platforms, "{offline}");
+    // Of a manifest an engine's own store keeps the digest alone.
+    for name in [&of_own, &nowhere] {
+        let answer = ask(name)?;
+        ensure!(
+            answer.status == 500 && answer.text().contains("connection refused"),
+            "{answer:?}"
+        );
+    }
+    // Here it is another image than in the registry.
+    containerd.docker(&["rmi", "-f", &pulled])?;
+    images::make(containerd, "other:1", 3 << 20)?;
+    containerd.docker(&["tag", "other:1", &pulled])?;
+    wait::until_true("the tag to be seen", SOON, || {
+        Ok(!pool.ok("images -q other:1")?.is_empty())
+    })?;
+    let answer = ask(&pulled)?;
+    ensure!(answer.status == 500, "{answer:?}");
+    for host in [own, containerd] {
+        host.docker(&["rmi", "-f", &pulled])?;
+    }
     Ok(())
 }

@@ -325,6 +325,21 @@ impl Container {
         Self::read(item.to_string().as_bytes(), host)
     }
 
+    /// The container as one that has left a network of the cluster.
+    pub(super) fn without_network(&self, network: NetworkId) -> Result<Self, BadItem> {
+        let shown = network.to_string();
+        // One that never ran knows the name only.
+        let has_left = |name: &str, id: &str| {
+            id == shown || (id.is_empty() && self.host.networks.joined(name, id) == Some(network))
+        };
+        let others = self.networks.iter().filter(|id| **id != network);
+        Ok(Self {
+            networks: others.copied().collect(),
+            item: self.item.without_networks(has_left)?,
+            ..self.clone()
+        })
+    }
+
     /// The first of its names, or its short id if it has none.
     pub fn name(&self) -> String {
         self.names.first().map_or_else(

@@ -201,6 +201,19 @@ impl Inventory {
         }
     }
 
+    /// Records that a container is to leave a network of the cluster when its node is back.
+    pub fn leave_network(&self, id: &ContainerId, network: NetworkId) {
+        let mut index = self.write();
+        let Some(container) = index.containers.get(id) else {
+            return;
+        };
+        // What is kept was read before, so it can be read.
+        if let Ok(left) = container.without_network(network) {
+            index.remove(id);
+            index.insert(Arc::new(left));
+        }
+    }
+
     /// Records all that one node has: what is not among `containers` is gone from it.
     pub fn replace_node(&self, node: NodeId, containers: Vec<Container>) {
         let mut index = self.write();

@@ -13,7 +13,9 @@
 //! | commit the end of its last container, which unbinds it | it is left over, and removed when the node is listed |
 //! | commit the end of the record | the same, under that id |
 //!
-//! So it is when a node is lost: what is left over there is removed once it is back.
+//! So it is when a node is lost: what is left over there is removed once it is back. A container may be cut off meanwhile:
+//! that is promised (`LeaveNetworkLater`), what is seen of it does not undo it, and the engine is told before the node
+//! takes work.
 //!
 //! **Invariant**: no network is removed from an engine while the cluster says that it is there, or while a container
 //! joins it, running or not. One network is made or removed on one engine at a time.
@@ -32,7 +34,9 @@ use tokio::sync::{Notify, OwnedMutexGuard};
 use super::{Error, Manager};
 use crate::clock;
 use crate::engine::{self, Container, EngineCall, Host, ListKind, OwnNetwork};
-use crate::model::{Caller, Network, NetworkId, NodeId, Placement, Realised, Realm, RequestId};
+use crate::model::{
+    Caller, ContainerId, Network, NetworkId, NodeId, Placement, Realised, Realm, RequestId,
+};
 use crate::scheduler::Pin;
 use crate::state::{Cluster, Command, Refusal};
 use crate::tasks::{Stopping, spawn_stream};
@@ -236,11 +240,10 @@ impl Manager {
         container: &Container,
         caller: &Caller,
     ) -> Result<Joining, Error> {
-        let promised = container.request.filter(|request| {
-            let placement = self.cluster().placement(*request).cloned();
-            placement.is_some_and(|placement| placement.container == Some(container.id))
-        });
-        if let Some(request) = promised {
+        if let Some(placement) = self.held_by(container) {
+            let request = placement.request;
+            // Else it would be cut off after it was connected.
+            self.cut_off(host, request, id).await?;
             let join = Command::JoinNetwork {
                 request,
                 network: id,
@@ -270,6 +273,85 @@ impl Manager {
             engine_id,
             _turn: Some(turn),
         })
+    }
+
+    /// The placement that a container holds: others carry copies of its labels.
+    pub fn held_by(&self, container: &Container) -> Option<Arc<Placement>> {
+        let cluster = self.cluster();
+        let placement = cluster.placement(container.request?)?;
+        (placement.container == Some(container.id)).then(|| Arc::clone(placement))
+    }
+
+    /// Cuts a container off from a network while its node is down: it joins it no more from now on, and its engine is told
+    /// when it is back.
+    pub async fn leave_network_later(
+        self: &Arc<Self>,
+        id: NetworkId,
+        placement: &Placement,
+        caller: &Caller,
+    ) -> Result<(), Error> {
+        let (request, node) = (placement.request, placement.node);
+        let later = Command::LeaveNetworkLater {
+            request,
+            network: id,
+        };
+        self.commit_for(request, caller.clone(), later).await?;
+        if let Some(container) = placement.container {
+            self.fleet.inventory.leave_network(&container, id);
+        }
+        // It may be back, and what was due was looked for before this was.
+        if self.fleet.host(&node).is_some_and(|host| host.is_up()) {
+            self.settle_what_is_due(node).await;
+        }
+        Ok(())
+    }
+
+    /// Has the engine of a node that is back cut off what was cut off while it was down. Whether nothing is left to do.
+    pub(super) async fn cut_off_what_is_due(&self, node: NodeId) -> bool {
+        let Some(host) = self.fleet.host(&node) else {
+            return true;
+        };
+        let cluster = self.cluster();
+        let mut due = Vec::new();
+        for placement in cluster.placements_on(node) {
+            let leaving = placement.leaving.iter();
+            due.extend(leaving.map(|network| (placement.request, *network)));
+        }
+        let mut all = true;
+        for (request, network) in due {
+            if let Err(error) = self.cut_off(&host, request, network).await {
+                tracing::warn!(%error, node = %host.tag.name, "a container could not be cut off from a network yet");
+                all = false;
+            }
+        }
+        all
+    }
+
+    /// Has the engine cut a container off from a network, if that is due.
+    async fn cut_off(
+        &self,
+        host: &Host,
+        request: RequestId,
+        network: NetworkId,
+    ) -> Result<(), Error> {
+        let is_due = |placement: &&Arc<Placement>| placement.leaving.contains(&network);
+        if self.cluster().placement(request).filter(is_due).is_none() {
+            return Ok(());
+        }
+        let _turn = self.networks.turn(network).await;
+        // It may have been done while others had their turn.
+        let cluster = self.cluster();
+        let Some(placement) = cluster.placement(request).filter(is_due) else {
+            return Ok(());
+        };
+        // Without either there is nothing to be cut.
+        if let Some(container) = placement.container
+            && let Some(own) = host.tag.networks.of(network)
+        {
+            disconnect(host, container, &own).await?;
+        }
+        let settle = Command::SettleLeave { request, network };
+        self.commit(settle).await.map(drop)
     }
 
     /// The network of the cluster with this id or name.
@@ -600,6 +682,30 @@ impl Manager {
     }
 }
 
+/// Has an engine cut a container off; that it is not connected, or gone, is as good. Returns when our lists show it.
+async fn disconnect(
+    host: &Host,
+    container: ContainerId,
+    own: &OwnNetwork,
+) -> Result<(), engine::Error> {
+    let body = format!("{{\"Container\":\"{container}\",\"Force\":true}}");
+    let target = format!("/networks/{}/disconnect", own.engine_id);
+    let change = host.change(container).await;
+    let asked = host.ask(EngineCall::post(target, Some(Bytes::from(body))));
+    let answer = tokio::time::timeout(PATIENCE, asked).await;
+    match answer.unwrap_or_else(|_| Err(host.no_answer(PATIENCE))) {
+        Ok(_) => {}
+        Err(engine::Error::Refused {
+            status, message, ..
+        }) if status == StatusCode::NOT_FOUND || message.contains("is not connected to") => {}
+        Err(error) => return Err(error),
+    }
+    // Of one that does not run no event tells; it costs a moment to wait for it.
+    change.settle(Some("disconnect")).await;
+    tracing::info!(%container, network = own.name, node = %host.tag.name, "container cut off from a network");
+    Ok(())
+}
+
 fn any_request() -> RequestId {
     RequestId::from_bytes(clock::random_bytes())
 }
@@ -659,7 +765,8 @@ pub(super) fn joining(
         network.is_some_and(|n| n.node().is_none_or(|bound| bound == placement.node))
     };
     let mut seen = container.networks.iter();
-    let joined = seen.find(|id| !placement.networks.contains(id) && may_join(id));
+    let is_known = |id| placement.networks.contains(id) || placement.leaving.contains(id);
+    let joined = seen.find(|id| !is_known(id) && may_join(id));
     if let Some(network) = joined.copied() {
         return Some(Command::JoinNetwork { request, network });
     }
@@ -684,7 +791,8 @@ pub(super) fn adopted(container: &Container, cluster: &Cluster) -> Vec<NetworkId
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::state::Envelope;
+    use crate::engine::HostTag;
+    use crate::state::{Envelope, Promise};
     use crate::state::{RandomPorts, Settings};
     use jiff::Timestamp;
 
@@ -762,6 +870,85 @@ mod tests {
         check("12", "-");
         check("", "-");
         check("bridge", "-");
+    }
+
+    /// A container of node 1 as its engine lists it, in these networks.
+    fn seen_in(networks: &[u8]) -> Container {
+        let tag = Arc::new(HostTag::new(
+            node(1),
+            "host1".parse().expect("a name"),
+            None,
+            "tcp://10.0.0.1:2375".parse().expect("an endpoint"),
+            crate::model::ClusterId::from_bytes([9; 16]),
+            false,
+        ));
+        let mut joined = serde_json::Map::new();
+        for number in networks {
+            tag.networks.made(OwnNetwork {
+                id: id(*number),
+                engine_id: id(number + 0x80),
+                name: format!("n{number}"),
+            });
+            let endpoint = serde_json::json!({"NetworkID": id(number + 0x80)});
+            joined.insert(format!("n{number}"), endpoint);
+        }
+        let item = serde_json::json!({
+            "Id": ContainerId::from_bytes([5; 32]),
+            "Names": ["/web"],
+            "Labels": {},
+            "State": "running",
+            "Status": "Up 2 seconds",
+            "NetworkSettings": {"Networks": joined},
+        });
+        Container::read(item.to_string().as_bytes(), &tag).expect("reads")
+    }
+
+    #[test]
+    fn what_is_seen_is_followed_but_for_what_is_due() {
+        let mut cluster = cluster();
+        let request = RequestId::from_bytes([2; 16]);
+        let mut apply = |command| {
+            let at = Timestamp::UNIX_EPOCH;
+            let envelope = Envelope::new(request, Caller::local(), at, command);
+            cluster.apply(envelope).expect("accepted");
+            cluster.clone()
+        };
+        apply(Command::JudgeReady { node: node(1) });
+        let joined = apply(Command::Reserve(Promise {
+            request,
+            name: "web".to_owned(),
+            node: node(1),
+            owner: crate::model::Owner::Plain,
+            claim: crate::model::Resources::ZERO,
+            generic: crate::model::generic::Counts::default(),
+            ports: Vec::new(),
+            networks: vec![id(0x01)],
+            volumes: Vec::new(),
+            new_volumes: Vec::new(),
+            acting: crate::model::ManagerId::from_bytes([1; 16]),
+            recipe: None,
+        }));
+        let network = id(0x01);
+        let leaving = apply(Command::LeaveNetworkLater { request, network });
+        let left = apply(Command::SettleLeave { request, network });
+        let check = |cluster: &Cluster, seen: &[u8], expected: Option<Command>| {
+            let placement = cluster.placement(request).expect("there");
+            assert_eq!(joining(&seen_in(seen), placement, cluster), expected);
+        };
+        let join = |number| {
+            let network = id(number);
+            Some(Command::JoinNetwork { request, network })
+        };
+        let leave = Some(Command::LeaveNetwork { request, network });
+        check(&joined, &[0x01], None);
+        check(&joined, &[], leave);
+        check(&joined, &[0x01, 0x12], join(0x12));
+        // Its engine has not been told yet.
+        check(&leaving, &[0x01], None);
+        check(&leaving, &[0x01, 0x12], join(0x12));
+        check(&leaving, &[], None);
+        check(&left, &[0x01], join(0x01));
+        check(&left, &[], None);
     }
 
     #[test]

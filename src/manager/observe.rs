@@ -126,10 +126,17 @@ impl Manager {
                 request,
                 running: true,
             }),
+            // What is shown of a node that has listed nothing yet is what was promised there.
+            Some(_) if !self.has_listed(placement.node) => None,
             Some(_) => {
                 renaming(&container, placement).or_else(|| joining(&container, placement, &cluster))
             }
         }
+    }
+
+    fn has_listed(&self, node: NodeId) -> bool {
+        let host = self.fleet.host(&node);
+        host.is_some_and(|host| host.is_synced())
     }
 
     async fn gone(&self, container: ContainerId, request: RequestId) {

@@ -34,7 +34,7 @@ enum Unsettled {
     Late(ContainerId),
     /// The name of this one, which came too late or was given on the node itself, and is another's in the pool.
     Misnamed(ContainerId),
-    /// The removals that waited for the node.
+    /// The removals that waited for the node, and what is to be cut off from networks there.
     Due,
 }
 
@@ -60,6 +60,11 @@ impl Manager {
             self.settle_or_go_on(node, Unsettled::Missing(container))
                 .await;
         }
+        self.settle_what_is_due(node).await;
+    }
+
+    /// What waited for the node.
+    pub(super) async fn settle_what_is_due(self: &Arc<Self>, node: NodeId) {
         self.settle_or_go_on(node, Unsettled::Due).await;
     }
 
@@ -137,7 +142,10 @@ impl Manager {
             }
             Unsettled::Late(container) => self.remove_late(container).await,
             Unsettled::Misnamed(container) => self.name_as_promised(container).await,
-            Unsettled::Due => self.remove_what_is_due(node).await,
+            Unsettled::Due => {
+                let removed = self.remove_what_is_due(node).await;
+                self.cut_off_what_is_due(node).await && removed
+            }
         }
     }
 

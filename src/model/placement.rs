@@ -45,6 +45,10 @@ pub struct Placement {
     pub ports: Vec<PortClaim>,
     /// The cluster's networks that it joins.
     pub networks: Vec<NetworkId>,
+    /// Networks that it was cut off from while its node was down: the engine there is told when it is back. They may be
+    /// gone from the cluster by then.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub leaving: Vec<NetworkId>,
     /// The named volumes it mounts: each has a record, which its node is in.
     pub volumes: Vec<String>,
     /// Who makes the container: a reservation lives as long as this manager works on it.

@@ -197,13 +197,9 @@ impl Proxy {
     fn handle(&self, exchange: Exchange) -> Handling<'_> {
         use Operation as O;
         match exchange.route.operation {
-            O::Ping
-            | O::PingHead
-            | O::Version
-            | O::Info
-            | O::DiskUsage
-            | O::Auth
-            | O::DistributionInspect => Box::pin(system::handle(self, exchange)),
+            O::Ping | O::PingHead | O::Version | O::Info | O::DiskUsage | O::Auth => {
+                Box::pin(system::handle(self, exchange))
+            }
             O::Events => Box::pin(events::handle(self, exchange)),
             O::ContainerList
             | O::ContainerCreate
@@ -248,7 +244,8 @@ impl Proxy {
             | O::ImagePush
             | O::ImageTag
             | O::ImagePrune
-            | O::ImageRemove => Box::pin(images::handle(self, exchange)),
+            | O::ImageRemove
+            | O::DistributionInspect => Box::pin(images::handle(self, exchange)),
             O::Build | O::BuildPrune | O::BuildCancel | O::Session | O::Grpc => {
                 Box::pin(build::handle(self, exchange))
             }

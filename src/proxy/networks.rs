@@ -28,7 +28,7 @@ use super::{Proxy, fan_out, system};
 use crate::clock;
 use crate::engine::{Container, EngineCall, Host, ListKind, OwnNetwork};
 use crate::manager::NewNetwork;
-use crate::model::{self, Caller, NetworkId, NodeId};
+use crate::model::{self, Caller, NetworkId, NodeId, Placement};
 
 /// How long a node may take to say who is in its builtin network.
 const INSPECT_PATIENCE: std::time::Duration = std::time::Duration::from_secs(2);
@@ -458,10 +458,26 @@ async fn join_or_leave(proxy: &Proxy, mut exchange: Exchange) -> Outcome {
     let post = |id: &str, body: Bytes| {
         EngineCall::post(with_query(operation.target(&[id]), &query), Some(body)).at(version)
     };
+    let leaves = operation == Operation::NetworkDisconnect;
+    let unseen = proxy.manager.out_of_sight(&container_name);
+    if let Some((host, placement)) = unseen.filter(|(host, _)| leaves && forced && !host.is_up()) {
+        return leave_later(proxy, &reference, &host, Some(placement), &caller).await;
+    }
     let (host, container) = match proxy.container(&container_name) {
+        Ok((host, container)) if leaves && !host.is_up() => {
+            let placement = proxy.manager.held_by(&container);
+            if forced {
+                return leave_later(proxy, &reference, &host, placement, &caller).await;
+            }
+            let way_out = match placement {
+                Some(_) => "with force (-f) it is cut off when the node is back",
+                None => "try again when the node is back",
+            };
+            return Err(is_down(&host, way_out));
+        }
         Ok(found) => found,
         // With `force` an engine also cuts off what is left of a container that is gone.
-        Err(_) if forced && operation == Operation::NetworkDisconnect => {
+        Err(_) if forced && leaves => {
             let place = match find(proxy, &reference)? {
                 Meant::Cluster(network) => {
                     its_place(proxy, &network).map(|(host, id)| (host, id.to_string()))
@@ -515,18 +531,71 @@ async fn join_or_leave(proxy: &Proxy, mut exchange: Exchange) -> Outcome {
         }
         let change = host.change(container.id).await;
         let call = post(&network, Bytes::from(edit.finish()));
-        let answer = host.call(call).await.map_err(from_engine)?;
-        if answer.status.is_success() {
-            let runs = container.state.is_up();
-            // A container that does not run is only noted down: no event tells of it.
-            let last = if joins { "connect" } else { "disconnect" };
-            change.settle(runs.then_some(last)).await;
+        match host.call(call).await {
+            Ok(answer) => {
+                if answer.status.is_success() {
+                    let runs = container.state.is_up();
+                    // A container that does not run is only noted down: no event tells of it.
+                    let last = if joins { "connect" } else { "disconnect" };
+                    change.settle(runs.then_some(last)).await;
+                }
+                Ok(reply::passed_on(answer))
+            }
+            Err(error) => {
+                // Whether it was done, or the node is lost, shows then.
+                change.settle(None).await;
+                Err(from_engine(error))
+            }
         }
-        Ok(reply::passed_on(answer))
     }
     .await;
     proxy.manager.changed_by_us(changing).await;
+    if leaves && forced && outcome.is_err() && !host.is_up() {
+        // Its node was lost meanwhile; whether it is cut off already shows when the node is back.
+        let placement = proxy.manager.held_by(&container);
+        return leave_later(proxy, &reference, &host, placement, &caller).await;
+    }
     outcome
+}
+
+/// Cuts a container of a node that is down off from a network of the cluster: its engine is told when it is back.
+async fn leave_later(
+    proxy: &Proxy,
+    reference: &str,
+    host: &Host,
+    placement: Option<Arc<Placement>>,
+    caller: &Caller,
+) -> Outcome {
+    let Some(placement) = placement else {
+        let way_out = "only what the cluster made can be cut off later";
+        return Err(is_down(host, way_out));
+    };
+    let Meant::Cluster(network) = find(proxy, reference)? else {
+        let way_out = "only from networks of the cluster can it be cut off later";
+        return Err(is_down(host, way_out));
+    };
+    if !placement.networks.contains(&network.id) {
+        let container = placement.container.map(|id| id.to_string());
+        let container = container.unwrap_or_else(|| placement.name.clone());
+        let name = &network.name;
+        return Err(ApiError::internal(format!(
+            "container {container} is not connected to network {name}"
+        )));
+    }
+    let manager = &proxy.manager;
+    let later = manager.leave_network_later(network.id, &placement, caller);
+    later.await.map_err(from_manager)?;
+    Ok(reply::status(StatusCode::OK))
+}
+
+/// The error for what cannot be done now because the container's node is down, with what to do about it.
+fn is_down(host: &Host, way_out: &str) -> ApiError {
+    let down = host.ready().err().map(from_engine);
+    let mut error = down.unwrap_or_else(|| {
+        ApiError::unavailable(format!("node {} was lost for a moment", host.tag.name))
+    });
+    error.message = format!("{}: {way_out}", error.message);
+    error
 }
 
 /// What the container's engine knows a network by that is not the cluster's. If no engine has it that one says so in its

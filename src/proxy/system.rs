@@ -1,5 +1,4 @@
-//! `/_ping`, `/version`, `/info`, `/system/df`, `/auth`, `/distribution/…`: the pool as one engine, and what any engine
-//! can answer for all.
+//! `/_ping`, `/version`, `/info`, `/system/df`, `/auth`: the pool as one engine, and what any engine can answer for all.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -136,7 +135,6 @@ pub(super) async fn handle(proxy: &Proxy, exchange: Exchange) -> Outcome {
         Operation::Version => version(proxy, exchange.version).await,
         Operation::Info => system_info(proxy, exchange.version).await,
         Operation::DiskUsage => disk_usage(proxy, exchange).await,
-        Operation::DistributionInspect => of_a_registry(proxy, exchange).await,
         _ => any_node(proxy, exchange).await,
     }
 }
@@ -531,7 +529,7 @@ async fn first_good<F: Future<Output = Outcome>>(
 }
 
 /// The same request, to be sent once more.
-fn again(exchange: &Exchange, body: bytes::Bytes) -> Exchange {
+pub(super) fn again(exchange: &Exchange, body: bytes::Bytes) -> Exchange {
     let mut request = Request::new(full(body));
     *request.method_mut() = exchange.request.method().clone();
     *request.headers_mut() = exchange.request.headers().clone();

@@ -99,6 +99,10 @@ impl Cluster {
             } => self.realise_network(network, node, engine_id),
             Command::JoinNetwork { request, network } => self.join_network(request, network),
             Command::LeaveNetwork { request, network } => self.leave_network(request, network),
+            Command::LeaveNetworkLater { request, network } => {
+                self.leave_network_later(request, network)
+            }
+            Command::SettleLeave { request, network } => self.settle_leave(request, network),
             Command::BeginRemoveNetwork { network } => self.begin_remove_network(network),
             Command::RemoveNetwork { network } => self.remove_network(network),
             Command::PointTag { tag, image } => Ok(self.point_tag(realm, tag, image)),

@@ -202,6 +202,14 @@ fn audit_placement(cluster: &Cluster, placement: &Placement, say: &mut impl FnMu
             }
         }
     }
+    for id in &placement.leaving {
+        if placement.networks.contains(id) {
+            say(format!("container {name} joins a network that it leaves"));
+        }
+    }
+    if !placement.leaving.is_sorted_by(|one, next| one < next) {
+        say(format!("container {name} leaves a network twice"));
+    }
     for claim in held(placement) {
         if let Some(other) = cluster
             .ports()

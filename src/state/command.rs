@@ -181,6 +181,21 @@ pub enum Command {
         /// The network.
         network: NetworkId,
     },
+    /// A container is cut off from a network while its node is down: it joins it no more, and its engine is told when it is
+    /// back.
+    LeaveNetworkLater {
+        /// The container's placement.
+        request: RequestId,
+        /// The network.
+        network: NetworkId,
+    },
+    /// What waited for a node to come back is done: its engine has cut the container off.
+    SettleLeave {
+        /// The container's placement.
+        request: RequestId,
+        /// The network.
+        network: NetworkId,
+    },
     /// Lets nothing join a network any more. Refused as long as placements do.
     BeginRemoveNetwork {
         /// The network.

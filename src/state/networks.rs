@@ -114,8 +114,11 @@ impl Cluster {
         let mut networks = placement.networks.clone();
         networks.push(id);
         networks.sort_unstable();
+        // Whoever connects it anew has settled what was to be done before.
+        let leaving = without(&placement.leaving, id);
         self.put(Placement {
             networks,
+            leaving,
             ..placement
         });
         Ok(Change::Placement(request))
@@ -128,10 +131,46 @@ impl Cluster {
     ) -> Result<Change, Refusal> {
         let placement = self.expect_placement(request)?.clone();
         if placement.networks.contains(&id) {
-            let mut networks = placement.networks.clone();
-            networks.retain(|network| *network != id);
+            let networks = without(&placement.networks, id);
             self.put(Placement {
                 networks,
+                ..placement
+            });
+        }
+        Ok(Change::Placement(request))
+    }
+
+    /// The container's engine will be told. Until then the container may still be seen in the network, which binds nobody.
+    pub(super) fn leave_network_later(
+        &mut self,
+        request: RequestId,
+        id: NetworkId,
+    ) -> Result<Change, Refusal> {
+        let placement = self.expect_placement(request)?.clone();
+        if placement.networks.contains(&id) {
+            let networks = without(&placement.networks, id);
+            let mut leaving = placement.leaving.clone();
+            leaving.push(id);
+            leaving.sort_unstable();
+            self.put(Placement {
+                networks,
+                leaving,
+                ..placement
+            });
+        }
+        Ok(Change::Placement(request))
+    }
+
+    pub(super) fn settle_leave(
+        &mut self,
+        request: RequestId,
+        id: NetworkId,
+    ) -> Result<Change, Refusal> {
+        let placement = self.expect_placement(request)?.clone();
+        if placement.leaving.contains(&id) {
+            let leaving = without(&placement.leaving, id);
+            self.put(Placement {
+                leaving,
                 ..placement
             });
         }
@@ -249,4 +288,9 @@ impl Cluster {
             .map(AsRef::as_ref)
             .ok_or(Refusal::NoSuchNetwork { network: id })
     }
+}
+
+fn without(networks: &[NetworkId], id: NetworkId) -> Vec<NetworkId> {
+    let others = networks.iter().filter(|network| **network != id);
+    others.copied().collect()
 }

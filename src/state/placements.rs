@@ -307,6 +307,7 @@ impl Cluster {
             run: 1,
             ports,
             networks,
+            leaving: Vec::new(),
             volumes,
             acting,
             recipe,

@@ -908,6 +908,50 @@ fn a_network_is_joined_and_left_later_too() {
 }
 
 #[test]
+fn a_container_is_cut_off_from_a_network_when_its_node_is_back() {
+    let mut world = World::new();
+    world.ok(add_network(1, None, None));
+    let with = |number: u8, on| {
+        Command::Reserve(Promise {
+            networks: vec![network(1)],
+            ..promise(number, &format!("c{number}"), on)
+        })
+    };
+    let (request, network) = (request(1), network(1));
+    let remove = |number: u8| Command::Remove {
+        request: self::request(number),
+    };
+    let later = || Command::LeaveNetworkLater { request, network };
+    let settle = || Command::SettleLeave { request, network };
+    let lists = |world: &World| {
+        let placement = world.cluster.placement(request).expect("there");
+        (placement.networks.len(), placement.leaving.len())
+    };
+    world.ok(with(1, 1));
+    world.ok(down(1));
+    world.ok(later());
+    assert_eq!(lists(&world), (0, 1));
+    // It binds the network no more, which may go elsewhere, or go.
+    world.ok(with(2, 2));
+    world.ok(remove(2));
+    world.ok(Command::RemoveNetwork { network });
+    assert_eq!(lists(&world), (0, 1));
+    world.ok(settle());
+    assert_eq!(lists(&world), (0, 0));
+    // It has never joined this one.
+    world.ok(add_network(1, None, None));
+    world.ok(later());
+    assert_eq!(lists(&world), (0, 0));
+    // What is connected anew is not cut off.
+    world.ok(Command::JoinNetwork { request, network });
+    world.ok(later());
+    world.ok(Command::JoinNetwork { request, network });
+    assert_eq!(lists(&world), (1, 0));
+    world.ok(settle());
+    assert_eq!(lists(&world), (1, 0));
+}
+
+#[test]
 fn a_network_whose_user_named_a_node_stays_there() {
     let mut world = World::new();
     world.ok(add_network(1, Some(1), None));
@@ -1284,6 +1328,8 @@ fn any_command() -> impl Strategy<Value = Command> {
         }),
         1 => (id(), net()).prop_map(|(request, network)| Command::JoinNetwork { request, network }),
         1 => (id(), net()).prop_map(|(request, network)| Command::LeaveNetwork { request, network }),
+        1 => (id(), net()).prop_map(|(request, network)| Command::LeaveNetworkLater { request, network }),
+        1 => (id(), net()).prop_map(|(request, network)| Command::SettleLeave { request, network }),
         1 => (net(), on()).prop_map(|(id, node)| {
             Command::RealiseNetwork { network: id, node, engine_id: network(9) }
         }),

@@ -18,6 +18,7 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpListener, UnixListener};
 
 use super::paced::{Meter, Pace, Paced, chunk};
+use super::pull::{Pull, Pulls};
 
 type Reply = Response<UnsyncBoxBody<Bytes, Infallible>>;
 
@@ -26,6 +27,7 @@ type Reply = Response<UnsyncBoxBody<Bytes, Infallible>>;
 pub(super) struct Served {
     pub(super) inspects: AtomicU64,
     pub(super) others: AtomicU64,
+    pub(super) pulls: Arc<Pulls>,
 }
 
 /// How engines behave.
@@ -100,6 +102,9 @@ impl Behind {
             ["containers", id, "logs" | "archive" | "export"] if get => {
                 let stream = || streaming(Paced::new(self.manners.stream));
                 self.of_container(id).unwrap_or_else(stream)
+            }
+            ["images", "create"] if post => {
+                Response::new(Pull::new(&self.served.pulls).boxed_unsync())
             }
             ["containers", id, "attach"] if post => self
                 .of_container(id)

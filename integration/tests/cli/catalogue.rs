@@ -8,6 +8,7 @@ use std::sync::mpsc;
 
 use anyhow::{Context, Result, ensure};
 use integration::counter::{Counter, Moment, Watcher};
+use integration::fake_engine::{Fleet, Spec as Fake, Transport};
 use integration::harness::{Case, case};
 use integration::images;
 use integration::lab::{Host, Lab};
@@ -40,6 +41,7 @@ pub(crate) fn cases() -> Vec<Case> {
         case("what_a_registry_has_is_pulled_by_digest", pulled_by_digest),
         case("a_private_image_comes_from_a_node_at_once", private),
         case("a_pull_gives_all_nodes_the_same", pulled_the_same),
+        case("many_nodes_pull_a_few_at_a_time", pulled_in_turns),
         case("an_image_of_few_nodes_runs_on_all", pulled_to_one),
         case(
             "images_of_different_nodes_are_saved_together",
@@ -403,6 +405,31 @@ fn pulled_the_same(lab: &Lab) -> Result<()> {
         ensure!(pulls.count() == 1, "{asked:?}");
     }
     pool.ok(&format!("rmi {name}")).map(drop)
+}
+
+/// Beyond sixteen nodes eight pull at a time. More engines than a machine has: they only pretend.
+fn pulled_in_turns(_: &Lab) -> Result<()> {
+    for (engines, at_once) in [(16, 16), (20, 8)] {
+        let fleet = Fleet::start(&Fake {
+            transport: Transport::Tcp,
+            ..Fake::sized(engines, 0)
+        })?;
+        let pool = Pool::of(fleet.endpoints(), &["--pull-to=all"])?;
+        let said = pool.ok("pull some/it:1")?;
+        ensure!(
+            fleet.pulls() == (engines as u64, at_once),
+            "of {engines}: {:?}",
+            fleet.pulls()
+        );
+        let lines = |wanted: &str| said.lines().filter(|line| line.ends_with(wanted)).count();
+        ensure!(lines("1ayer: Pull complete") == 1, "{said}");
+        ensure!(lines(": Pull complete") == engines + 1, "{said}");
+        let waited = if engines > 16 { engines - 8 } else { 0 };
+        ensure!(lines(": Waiting for other nodes") == waited, "{said}");
+        ensure!(lines(": Pulling") == waited, "{said}");
+        contains(&said, "Status: Downloaded newer image for some/it:1")?;
+    }
+    Ok(())
 }
 
 fn pulled_to_one(lab: &Lab) -> Result<()> {

@@ -1,5 +1,7 @@
 //! Images while nodes are down or die: what is removed goes everywhere or nowhere, and what is under way ends.
 
+use std::path::Path;
+use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};
 
@@ -16,6 +18,8 @@ use crate::{SOON, contains, now};
 
 /// How long a loss may go unnoticed, and any answer meanwhile.
 const NOTICED: Duration = Duration::from_secs(6);
+/// A client whose build is lost is told so within.
+const BUILD_ENDS: Duration = Duration::from_secs(10);
 /// How long an engine may take to be back in the pool once it answers.
 const BACK: Duration = Duration::from_secs(20);
 
@@ -42,7 +46,16 @@ pub(crate) fn cases() -> Vec<Case> {
         case("a_node_killed_during_a_prune_is_named", killed_in_prune),
         case("a_node_killed_during_df_is_named", killed_in_df),
         case("a_node_killed_during_a_save_ends_it", killed_in_save),
+        case(
+            "a_node_killed_before_a_save_begins_is_replaced",
+            saved_elsewhere,
+        ),
+        case("a_save_that_is_cut_short_never_looks_whole", cut_short),
         case("a_node_killed_during_a_build_ends_it", killed_in_build),
+        case(
+            "a_node_lost_during_a_buildkit_build_ends_it",
+            lost_in_buildkit,
+        ),
     ]
 }
 
@@ -270,6 +283,17 @@ fn killed_during<T: Send>(
     request: &'static str,
     work: impl FnOnce(&Pool) -> Result<T> + Send,
 ) -> Result<(Pool, T, usize)> {
+    killed_at(lab, Moment::Answered, may_die, request, work)
+}
+
+/// [`killed_during`], at this moment of the request, in which one `*` may stand for anything.
+pub(crate) fn killed_at<T: Send>(
+    lab: &Lab,
+    at: Moment,
+    may_die: &[usize],
+    request: &'static str,
+    work: impl FnOnce(&Pool) -> Result<T> + Send,
+) -> Result<(Pool, T, usize)> {
     let (told, stopped) = mpsc::channel();
     let (go_on, wait) = mpsc::channel::<()>();
     let once = Arc::new(Mutex::new(Some((told, wait))));
@@ -280,7 +304,7 @@ fn killed_during<T: Send>(
         .map(|(index, host)| {
             let (once, may_die) = (Arc::clone(&once), may_die.contains(&index));
             let watcher: Watcher = Arc::new(move |moment, asked: &str| {
-                if may_die && moment == Moment::Answered && asked.starts_with(request) {
+                if may_die && moment == at && is_about(asked, request) {
                     let taken = once.lock().expect("no panic").take();
                     if let Some((told, wait)) = taken {
                         // A test that has ended no longer needs to know.
@@ -307,7 +331,14 @@ fn killed_during<T: Send>(
     Ok((pool, outcome, dead))
 }
 
-fn is_back(lab: &Lab, pool: &Pool, dead: usize) -> Result<()> {
+fn is_about(asked: &str, request: &str) -> bool {
+    match request.split_once('*') {
+        Some((before, after)) => asked.starts_with(before) && asked.ends_with(after),
+        None => asked.starts_with(request),
+    }
+}
+
+pub(crate) fn is_back(lab: &Lab, pool: &Pool, dead: usize) -> Result<()> {
     lab.host(dead).recover()?;
     pool.wait_until_ready(3)
 }
@@ -397,6 +428,61 @@ fn killed_in_save(lab: &Lab) -> Result<()> {
     pool.ok("rmi it:1").map(drop)
 }
 
+/// Gives two nodes the same image.
+fn on_two(lab: &Lab, name: &str) -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let file = folder.path().join("it.tar").display().to_string();
+    images::make(lab.host(0), name, 20 << 20)?;
+    lab.host(0).docker(&["save", "-o", &file, name])?;
+    lab.host(1).docker(&["load", "-i", &file]).map(drop)
+}
+
+fn saved_elsewhere(lab: &Lab) -> Result<()> {
+    on_two(lab, "it:1")?;
+    let folder = tempfile::tempdir()?;
+    let file = folder.path().join("it.tar").display().to_string();
+    let line = format!("save -o {file} it:1");
+    let (pool, said, dead) =
+        killed_during(lab, &[0, 1], "GET /images/get", |pool| pool.run(&line))?;
+    ensure!(said.took < SOON, "{said:?}");
+    said.ok()?;
+    lab.host(2).docker(&["load", "-i", &file])?;
+    ensure!(has(lab.host(2), "it:1")?, "it was no whole image");
+    lab.host(2).docker(&["rmi", "it:1"])?;
+    is_back(lab, &pool, dead)?;
+    drop(pool);
+    // Older clients name it in the path.
+    let (pool, answer, dead) = killed_during(lab, &[0, 1], "GET /images/it", |pool| {
+        pool.ask("GET", "/images/it:1/get", b"")
+    })?;
+    ensure!(
+        answer.status == 200 && answer.body.len() > 20 << 20,
+        "{} with {} bytes",
+        answer.status,
+        answer.body.len()
+    );
+    is_back(lab, &pool, dead)?;
+    pool.ok("rmi it:1").map(drop)
+}
+
+fn cut_short(lab: &Lab) -> Result<()> {
+    on_two(lab, "it:1")?;
+    let folder = tempfile::tempdir()?;
+    let file = folder.path().join("it.tar");
+    let line = format!("save -o {} it:1", file.display());
+    let (pool, said, dead) =
+        killed_at(lab, Moment::Returned, &[0, 1], "GET /images/get", |pool| {
+            pool.run(&line)
+        })?;
+    // What the client has got it leaves in the file, also of an engine's own archive.
+    ensure!(said.took < SOON && said.code != 0, "{said:?}");
+    contains(&said.stderr, "unexpected EOF")?;
+    // The next one goes to the other node.
+    pool.ok(&line)?;
+    is_back(lab, &pool, dead)?;
+    pool.ok("rmi it:1").map(drop)
+}
+
 fn killed_in_build(lab: &Lab) -> Result<()> {
     let folder = tempfile::tempdir()?;
     std::fs::write(
@@ -419,4 +505,72 @@ fn killed_in_build(lab: &Lab) -> Result<()> {
     pool.ok("run --rm it:1 true")?;
     is_back(lab, &pool, dead)?;
     pool.ok("rmi it:1").map(drop)
+}
+
+/// BuildKit talks over connections that the engine has taken over, of which nobody here reads a word.
+fn lost_in_buildkit(lab: &Lab) -> Result<()> {
+    lost_building(lab, Host::kill_engine).context("killed")?;
+    lost_building(lab, Host::hang).context("hung")?;
+    lost_building(lab, Host::power_off).context("without power")
+}
+
+fn lost_building(lab: &Lab, lose: fn(&Host) -> Result<()>) -> Result<()> {
+    let hosts = lab.hosts();
+    let counters = hosts.iter().map(|host| Counter::before(&host.tcp()));
+    let counters: Vec<_> = counters.collect::<Result<_>>()?;
+    let engines: Vec<_> = counters.iter().map(Counter::endpoint).collect();
+    let mut pool = Pool::of(&engines, &[])?;
+    let folder = tempfile::tempdir()?;
+    let dockerfile = folder.path().join("Dockerfile");
+    std::fs::write(&dockerfile, "FROM busybox\nRUN echo begun-it; sleep 600\n")?;
+    let build = |said: &Path| -> Result<Command> {
+        let said = std::fs::File::create(said)?;
+        let mut command = pool.docker().command()?;
+        command
+            .env("DOCKER_BUILDKIT", "1")
+            .args(["build", "--progress=plain", "-t", "it:1"])
+            .arg(folder.path())
+            .stdin(Stdio::null())
+            .stdout(said.try_clone()?)
+            .stderr(said);
+        Ok(command)
+    };
+    let builder = || {
+        let mut asked = counters.iter().map(Counter::take);
+        let is_of_buildkit = |request: &String| request == "POST /grpc";
+        asked.position(|requests| requests.iter().any(is_of_buildkit))
+    };
+    let outside = tempfile::tempdir()?;
+    let file = outside.path().join("said");
+    let said = || std::fs::read_to_string(&file).unwrap_or_default();
+    let mut building = build(&file)?.spawn()?;
+    let outcome = (|| {
+        wait::until_true("the build to be in its middle", SOON, || {
+            // Not in the line that tells what is to be run.
+            Ok(said().lines().any(|line| line.ends_with(" begun-it")))
+        })?;
+        let dead = builder().context("nobody builds")?;
+        lose(lab.host(dead))?;
+        let status = wait::until("the client to end", BUILD_ENDS, || Ok(building.try_wait()?))?;
+        ensure!(!status.success(), "it was told that all is well");
+        Ok(dead)
+    })();
+    // It has ended already if all is well.
+    drop(building.kill());
+    drop(building.wait());
+    let dead = outcome.with_context(said)?;
+    contains(&said(), "ERROR")?;
+    // Another node builds for this client now.
+    std::fs::write(&dockerfile, "FROM busybox\nRUN echo done\n")?;
+    let status = build(&file)?.status()?;
+    ensure!(status.success(), "{}", said());
+    ensure!(builder().is_some_and(|next| next != dead), "the same node");
+    pool.ok("run --rm it:1 true")?;
+    is_back(lab, &pool, dead)?;
+    pool.ok("rmi it:1")?;
+    // Nothing of the build is left that somebody would wait for.
+    let begun = Instant::now();
+    pool.manager.stop()?;
+    ensure!(begun.elapsed() < NOTICED, "{:?}", begun.elapsed());
+    Ok(())
 }

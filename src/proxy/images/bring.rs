@@ -19,7 +19,7 @@ use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode};
 use http_body::Frame;
 use http_body_util::{BodyExt as _, Limited, StreamBody};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 use super::super::exchange::Exchange;
 use super::super::fan_out::{Part, Parts};
@@ -35,6 +35,10 @@ use crate::model::{Availability, Caller, Platform, RequestId};
 use crate::scheduler::{self, Receiver};
 use crate::tasks::spawn_stream;
 
+/// Beyond so many nodes not all pull at once: a registry, and the way to it, are the same for all.
+const ALL_AT_ONCE: usize = 16;
+/// So many do then; the others wait for their turn.
+const AT_ONCE: usize = 8;
 /// Reports of all nodes that wait to be told.
 const REPORTS_WAITING: usize = 64;
 /// Parts of an archive that wait for one node; hyper reads a body in parts of up to some hundred kilobytes.
@@ -71,16 +75,22 @@ pub(super) async fn create(proxy: &Proxy, exchange: Exchange) -> Outcome {
     let hosts = receivers(proxy, &name, platforms.unwrap_or_default());
     // The first node pulls what the client named, the others the digest that this means now: so all have the same.
     let follow = found.and_then(|found| found.follow(&query));
-    let works = (0..hosts.len()).map(|index| match &follow {
-        Some((target, follow)) if index > 0 => Work::of(Order {
-            target: target.clone(),
-            follow: Some(follow.clone()),
-            ..order.clone()
-        }),
-        _ => Work::of(order.clone()),
+    let at_once = at_once(hosts.len());
+    let turns = Arc::new(Semaphore::new(at_once));
+    let works = (0..hosts.len()).map(|index| {
+        let order = match &follow {
+            Some((target, follow)) if index > 0 => Order {
+                target: target.clone(),
+                follow: Some(follow.clone()),
+                ..order.clone()
+            },
+            _ => order.clone(),
+        };
+        Work::pull(order, &turns)
     });
     let works = works.collect();
-    let merger = Merger::pull(hosts.iter().map(|host| host.tag.name.to_string()));
+    let names = hosts.iter().map(|host| host.tag.name.to_string());
+    let merger = Merger::pull(names, at_once);
     let skipped = skipped(proxy, |name, why| {
         format!(
             "{{\"status\":{},\"id\":{}}}",
@@ -91,6 +101,11 @@ pub(super) async fn create(proxy: &Proxy, exchange: Exchange) -> Outcome {
     let learning = Learning::new(proxy, &hosts, &exchange, name);
     drop(exchange);
     on_all(proxy, hosts, works, merger, skipped, learning).await
+}
+
+/// How many of so many nodes pull at a time.
+fn at_once(nodes: usize) -> usize {
+    if nodes > ALL_AT_ONCE { AT_ONCE } else { nodes }
 }
 
 /// Streams an archive to all nodes at once, as fast as the slowest one takes it.
@@ -124,6 +139,7 @@ pub(super) async fn load(proxy: &Proxy, exchange: Exchange) -> Outcome {
             order: order.clone(),
             body: streamed(receiver),
             leave: Some(left),
+            turn: Turn::None,
         });
         takers.push(Taker { parts, leave });
     }
@@ -327,7 +343,7 @@ struct Order {
 /// What one node's task reports. The number is the node's.
 enum Report {
     /// The engine has begun to answer well.
-    Began,
+    Began(usize),
     /// A line of its progress.
     Line(usize, Bytes),
     /// It is done and our lists show it, or it failed after it had begun.
@@ -341,14 +357,40 @@ struct Work {
     order: Order,
     body: Body,
     leave: Option<oneshot::Receiver<String>>,
+    turn: Turn,
+}
+
+/// When a node may begin.
+enum Turn {
+    /// It need not ask.
+    None,
+    /// It has its turn.
+    Now(OwnedSemaphorePermit),
+    /// It waits for it.
+    Later(Arc<Semaphore>),
 }
 
 impl Work {
-    fn of(order: Order) -> Self {
+    /// The first ones to be made get their turns at once.
+    fn pull(order: Order, turns: &Arc<Semaphore>) -> Self {
+        let now = Arc::clone(turns).try_acquire_owned();
         Self {
             order,
             body: empty(),
             leave: None,
+            turn: now.map_or_else(|_| Turn::Later(Arc::clone(turns)), Turn::Now),
+        }
+    }
+}
+
+impl Turn {
+    /// Waits for it; held until what is returned is dropped.
+    async fn come(self) -> Option<OwnedSemaphorePermit> {
+        match self {
+            Self::None => None,
+            Self::Now(turn) => Some(turn),
+            // Nobody closes it.
+            Self::Later(turns) => turns.acquire_owned().await.ok(),
         }
     }
 }
@@ -377,10 +419,10 @@ async fn on_all(
     }
     drop(reports);
     let mut refused = Vec::new();
-    loop {
+    let begun = loop {
         match reported.recv().await {
             Some(Report::Refused(node, answer)) => refused.push((node, answer)),
-            Some(_) => break,
+            Some(report) => break report,
             None => {
                 let part = |(node, answer): (usize, _)| Part {
                     host: Arc::clone(&hosts[node]),
@@ -392,8 +434,10 @@ async fn on_all(
                     .unwrap_or_else(|| ApiError::internal("no node answered")));
             }
         }
-    }
+    };
     let mut first = skipped;
+    first.extend(merger.begin());
+    first.extend(tell(&mut merger, begun));
     for (node, answer) in refused {
         first.extend(merger.ended(node, Err(words(answer))));
     }
@@ -406,12 +450,7 @@ async fn on_all(
             return Some((data(&first), Some(rest)));
         }
         while let Some(report) = reported.recv().await {
-            let lines = match report {
-                Report::Began => Vec::new(),
-                Report::Line(node, line) => merger.line(node, &line),
-                Report::Ended(node, outcome) => merger.ended(node, outcome),
-                Report::Refused(node, answer) => merger.ended(node, Err(words(answer))),
-            };
+            let lines = tell(&mut merger, report);
             if !lines.is_empty() {
                 let rest = (reported, merger, Vec::new(), learning, guard);
                 return Some((data(&lines), Some(rest)));
@@ -431,6 +470,16 @@ async fn on_all(
         .insert(CONTENT_TYPE, HeaderValue::from_static(JSON_CONTENT_TYPE));
     *reply.body_mut() = StreamBody::new(told).boxed_unsync();
     Ok(reply)
+}
+
+/// What a client is told of a report.
+fn tell(merger: &mut Merger, report: Report) -> Vec<String> {
+    match report {
+        Report::Began(node) => merger.began(node).into_iter().collect(),
+        Report::Line(node, line) => merger.line(node, &line),
+        Report::Ended(node, outcome) => merger.ended(node, outcome),
+        Report::Refused(node, answer) => merger.ended(node, Err(words(answer))),
+    }
 }
 
 fn data(lines: &[String]) -> Result<Frame<Bytes>, BoxError> {
@@ -460,7 +509,12 @@ struct Worker {
 impl Worker {
     /// Ends at once when the client leaves: nobody takes reports any more, and the engine stops what it does.
     async fn run(self, work: Work) {
-        let Work { order, body, leave } = work;
+        let Work {
+            order,
+            body,
+            leave,
+            turn,
+        } = work;
         let left_behind = async {
             match leave {
                 Some(leave) => match leave.await {
@@ -475,7 +529,10 @@ impl Worker {
             biased;
             () = self.reports.closed() => return,
             why = left_behind => Report::Ended(self.node, Err(why)),
-            report = self.work(order, body) => report,
+            report = async {
+                let _turn = turn.come().await;
+                self.work(order, body).await
+            } => report,
         };
         // Nobody listens if the client has left.
         let _ = self.reports.send(report).await;
@@ -502,7 +559,7 @@ impl Worker {
                 }),
             );
         }
-        let _ = self.reports.send(Report::Began).await;
+        let _ = self.reports.send(Report::Began(self.node)).await;
         let follow = order.follow;
         let mut outcome = tokio::select! {
             biased;

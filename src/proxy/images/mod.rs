@@ -1,8 +1,9 @@
-//! `/images/…`: an image is in the pool if any node has it.
+//! `/images/…` and `/distribution/…`: an image is in the pool if any node has it.
 //!
 //! What a reference means when nodes differ, the manager says (`manager::Image`).
 
 mod bring;
+mod distribution;
 mod list;
 mod prune;
 mod pull;
@@ -43,13 +44,14 @@ pub(super) async fn handle(proxy: &Proxy, exchange: Exchange) -> Outcome {
     use Operation as O;
     if !matches!(
         exchange.route.operation,
-        O::ImageList | O::ImageSearch | O::ImageCreate | O::ImageLoad
+        O::ImageList | O::ImageSearch | O::ImageCreate | O::ImageLoad | O::DistributionInspect
     ) {
         build::learn(proxy).await;
     }
     match exchange.route.operation {
         O::ImageList => list::list(proxy, exchange).await,
         O::ImageInspect => inspect(proxy, exchange).await,
+        O::ImageSave => save::save(proxy, exchange).await,
         O::ImageSaveMany => save::save_many(proxy, exchange).await,
         O::ImageCreate => bring::create(proxy, exchange).await,
         O::ImageLoad => bring::load(proxy, exchange).await,
@@ -58,6 +60,7 @@ pub(super) async fn handle(proxy: &Proxy, exchange: Exchange) -> Outcome {
         O::ImageRemove => remove::remove(proxy, exchange).await,
         O::ImagePrune => prune::prune(proxy, exchange).await,
         O::ImageSearch => system::of_a_registry(proxy, exchange).await,
+        O::DistributionInspect => distribution::inspect(proxy, exchange).await,
         _ => from_holder(proxy, exchange).await,
     }
 }
