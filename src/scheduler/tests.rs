@@ -1,0 +1,1004 @@
+//! Small tables for each filter and strategy, refusals in their words, and what must hold for any nodes and requests.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use api_compat::ApiVersion;
+use api_compat::constraint::Constraint;
+use api_compat::features::Feature;
+use proptest::prelude::*;
+use proptest::strategy::Strategy as Generates;
+
+use super::Strategy;
+use super::*;
+use crate::model::generic::{Amount, Stock, Taken, Wishes};
+use crate::model::{Availability, Platform, Protocol, PublishedPort, Resources, Verdict};
+
+const MIB: u64 = 1 << 20;
+const GIB: u64 = 1 << 30;
+
+fn node(number: u8) -> NodeId {
+    NodeId::from_bytes([number; 16])
+}
+
+fn tcp(number: u16) -> PublishedPort {
+    PublishedPort {
+        protocol: Protocol::Tcp,
+        address: None,
+        number,
+    }
+}
+
+fn linux(arch: &str) -> Platform {
+    Platform {
+        os: "linux".to_owned(),
+        arch: arch.to_owned(),
+    }
+}
+
+/// A ready node with the image, 4 CPUs and 8 GiB, all free.
+fn host(number: u8) -> Candidate {
+    Candidate {
+        node: node(number),
+        name: format!("host{number}").parse().expect("valid"),
+        verdict: Verdict::Ready,
+        suspect: false,
+        availability: Availability::Active,
+        counted: true,
+        platform: Some(linux("amd64")),
+        capacity: Resources::new(4_000_000_000, 8 * GIB),
+        claimed: Resources::ZERO,
+        unmanaged: Resources::ZERO,
+        stock: Stock::default(),
+        containers: 0,
+        slots: None,
+        newest_api: Some(ApiVersion::MAX),
+        has_image: true,
+        taken: Vec::new(),
+        traits: Arc::default(),
+    }
+}
+
+fn constrained(constraints: &[&str]) -> Request {
+    let read = constraints
+        .iter()
+        .map(|text| Constraint::parse(text).expect(text));
+    Request {
+        constraints: read.collect(),
+        ..request()
+    }
+}
+
+/// A host with this zone; none if it is empty.
+fn in_zone(number: u8, zone: &str) -> Candidate {
+    let labels = [("zone".to_owned(), zone.to_owned())];
+    Candidate {
+        traits: Arc::new(Traits {
+            node_labels: labels
+                .into_iter()
+                .filter(|(_, zone)| !zone.is_empty())
+                .collect(),
+            ..Traits::default()
+        }),
+        ..host(number)
+    }
+}
+
+fn with_free_memory(number: u8, free: u64) -> Candidate {
+    let claimed = Resources::new(0, 8 * GIB - free);
+    Candidate {
+        claimed,
+        ..host(number)
+    }
+}
+
+fn request() -> Request {
+    Request {
+        image: "alpine".to_owned(),
+        ..Request::default()
+    }
+}
+
+fn chosen(request: &Request, candidates: &[Candidate]) -> String {
+    place(request, candidates).expect("fits").name.to_string()
+}
+
+fn refused(request: &Request, candidates: &[Candidate]) -> String {
+    place(request, candidates)
+        .expect_err("does not fit")
+        .to_string()
+}
+
+#[test]
+fn a_full_cluster_says_why() {
+    let pin = |nodes: &[u8], why: &str| Pin {
+        nodes: nodes.iter().map(|number| node(*number)).collect(),
+        why: why.to_owned(),
+    };
+    let asked = Request {
+        claim: Resources::new(0, 512 * MIB),
+        pins: vec![pin(
+            &[1, 2, 5],
+            "volume data, which is on host1, host2, host5",
+        )],
+        ..request()
+    };
+    let nodes = [
+        with_free_memory(1, 300 * MIB),
+        with_free_memory(2, 120 * MIB),
+        host(3),
+        host(4),
+        with_free_memory(5, 80 * MIB),
+    ];
+    assert_eq!(
+        refused(&asked, &nodes),
+        "no node fits: host1, host2, host5 lack memory (need 512MiB; 300MiB, 120MiB, 80MiB \
+         free of 8GiB); host3, host4 excluded by volume data, which is on host1, host2, host5"
+    );
+    assert_eq!(
+        refused(&asked, &nodes[..1]),
+        "no node fits: host1 lacks memory (need 512MiB, 300MiB free of 8GiB)"
+    );
+    assert_eq!(
+        refused(&asked, &[]),
+        "no node fits: the cluster has no nodes"
+    );
+}
+
+#[test]
+fn each_filter_has_its_words() {
+    let check = |request: &Request, candidate: Candidate, expected: &str| {
+        let twin = Candidate {
+            name: "host2".parse().expect("valid"),
+            ..candidate.clone()
+        };
+        let (one, both) = expected.split_once(" | ").expect("one and both");
+        assert_eq!(
+            refused(request, std::slice::from_ref(&candidate)),
+            format!("no node fits: {one}")
+        );
+        assert_eq!(
+            refused(request, &[twin, candidate]),
+            format!("no node fits: {both}")
+        );
+    };
+    let ask = request();
+    let down = Verdict::Down {
+        reason: "no answer for 3s".to_owned(),
+    };
+    check(
+        &ask,
+        Candidate {
+            verdict: down,
+            ..host(1)
+        },
+        "host1 is down (no answer for 3s) | host1, host2 are down (no answer for 3s)",
+    );
+    check(
+        &ask,
+        Candidate {
+            verdict: Verdict::Joining,
+            ..host(1)
+        },
+        "host1 is joining | host1, host2 are joining",
+    );
+    check(
+        &ask,
+        Candidate {
+            availability: Availability::Pause,
+            ..host(1)
+        },
+        "host1 is paused | host1, host2 are paused",
+    );
+    check(
+        &ask,
+        Candidate {
+            availability: Availability::Drain,
+            ..host(1)
+        },
+        "host1 is drained | host1, host2 are drained",
+    );
+    check(
+        &ask,
+        Candidate {
+            counted: false,
+            ..host(1)
+        },
+        "host1 is still being counted | host1, host2 are still being counted",
+    );
+    check(
+        &Request {
+            platform: Some(linux("arm64")),
+            ..request()
+        },
+        host(1),
+        "host1 is linux/amd64, not linux/arm64 | host1, host2 are linux/amd64, not linux/arm64",
+    );
+    let taken = vec![TakenPort {
+        port: tcp(80),
+        by: "web".to_owned(),
+    }];
+    check(
+        &Request {
+            ports: vec![tcp(80)],
+            ..request()
+        },
+        Candidate { taken, ..host(1) },
+        "host1 has port 80/tcp taken (by web) | host1, host2 have port 80/tcp taken (by web)",
+    );
+    check(
+        &Request {
+            claim: Resources::new(5_000_000_000, 0),
+            ..request()
+        },
+        host(1),
+        "host1 lacks CPU (need 5 CPUs, 4 free of 4) | \
+         host1, host2 lack CPU (need 5 CPUs; 4, 4 free of 4)",
+    );
+}
+
+fn with_gpus(number: u8, has: u64, taken: &Wishes) -> Candidate {
+    let mut stock = Stock::new([("gpu", has)].into_iter().collect(), Taken::default());
+    stock.take(taken);
+    Candidate {
+        stock,
+        ..host(number)
+    }
+}
+
+fn gpus(amount: Amount) -> Wishes {
+    let mut wishes = Wishes::default();
+    wishes.add("gpu", amount);
+    wishes
+}
+
+#[test]
+fn gpus_are_counted_and_refusals_have_the_numbers() {
+    let asking = |amount| Request {
+        generic: gpus(amount),
+        ..request()
+    };
+    let (two, all) = (asking(Amount::Count(2)), asking(Amount::All));
+    let none = Wishes::default();
+    let nodes = [
+        with_gpus(1, 4, &gpus(Amount::Count(3))),
+        host(2),
+        with_gpus(3, 2, &none),
+        with_gpus(4, 0, &none),
+        with_gpus(5, 4, &gpus(Amount::All)),
+    ];
+    assert_eq!(chosen(&two, &nodes), "host3");
+    assert_eq!(chosen(&all, &nodes), "host3");
+    assert_eq!(chosen(&asking(Amount::Count(1)), &nodes), "host1");
+    assert_eq!(
+        refused(&asking(Amount::Count(3)), &nodes),
+        "no node fits: host1, host5 lack gpu (need 3; 1, 0 free of 4); host2, host4 have no gpu; \
+         host3 lacks gpu (need 3, 2 free of 2)"
+    );
+    assert_eq!(
+        refused(&all, &nodes[..2]),
+        "no node fits: host1 lacks gpu (need all, 1 free of 4); host2 has no gpu"
+    );
+    // What is held counts for the next one, until it is given back.
+    let mut ledger = Ledger::new(nodes.to_vec());
+    let first = ledger.place(&all, "a").expect("fits");
+    assert!(ledger.place(&two, "b").is_err());
+    ledger.give_back(first.node, &all);
+    assert_eq!(ledger.place(&two, "b"), Ok(first));
+}
+
+#[test]
+fn constraints_choose_the_node_and_refusals_say_its_value() {
+    let nodes = [
+        in_zone(1, "a"),
+        in_zone(2, "b"),
+        in_zone(3, "c"),
+        in_zone(4, ""),
+    ];
+    assert_eq!(chosen(&constrained(&["zone==b"]), &nodes), "host2");
+    assert_eq!(chosen(&constrained(&["node==host3"]), &nodes), "host3");
+    assert_eq!(
+        chosen(
+            &constrained(&["zone!=a", "node.labels.zone!=B", "zone==/./"]),
+            &nodes
+        ),
+        "host3"
+    );
+    assert_eq!(
+        refused(&constrained(&["zone==d"]), &nodes),
+        "no node fits: host1, host2, host3, host4 excluded by constraint zone==d (zone is a, b, c, unset)"
+    );
+    assert_eq!(
+        refused(&constrained(&["zone==d"]), &nodes[..1]),
+        "no node fits: host1 excluded by constraint zone==d (zone is a)"
+    );
+    assert_eq!(
+        refused(
+            &constrained(&["zone==/[ab]/", "node!=host2", "node==host2"]),
+            &nodes[..3]
+        ),
+        "no node fits: host1 excluded by constraint node==host2; host2 excluded by constraint node!=host2; \
+         host3 excluded by constraint zone==/[ab]/ (zone is c)"
+    );
+}
+
+#[test]
+fn soft_constraints_give_way_one_by_one() {
+    let nodes = [in_zone(1, "a"), in_zone(2, "b"), in_zone(3, "b")];
+    assert_eq!(chosen(&constrained(&["zone==~b"]), &nodes), "host2");
+    assert_eq!(chosen(&constrained(&["zone==~d"]), &nodes), "host1");
+    // None meets both: the one that meets one comes first.
+    assert_eq!(
+        chosen(&constrained(&["zone==~d", "node!=~host1"]), &nodes),
+        "host2"
+    );
+    // A hard one does not give way for a soft one.
+    assert_eq!(
+        chosen(&constrained(&["zone==a", "zone==~b"]), &nodes),
+        "host1"
+    );
+    let paused = Candidate {
+        availability: Availability::Pause,
+        ..in_zone(2, "b")
+    };
+    assert_eq!(
+        chosen(&constrained(&["zone==~b"]), &[nodes[0].clone(), paused]),
+        "host1"
+    );
+    // Nor is work given to a node that may be lost for the sake of a soft one.
+    let suspect = Candidate {
+        suspect: true,
+        ..in_zone(2, "b")
+    };
+    assert_eq!(
+        chosen(&constrained(&["zone==~b"]), &[nodes[0].clone(), suspect]),
+        "host1"
+    );
+}
+
+#[test]
+fn each_key_has_its_value() {
+    let mut known = host(1);
+    let pairs = |pairs: &[(&str, &str)]| {
+        let pairs = pairs.iter();
+        pairs
+            .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
+            .collect()
+    };
+    known.traits = Arc::new(Traits {
+        hostname: "iron".to_owned(),
+        address: Some("10.0.0.7".to_owned()),
+        node_labels: pairs(&[("zone", "a"), ("both", "node")]),
+        engine_labels: pairs(&[("disk", "ssd"), ("both", "engine"), ("os", "alpine")]),
+        says: pairs(&[("storagedriver", "overlay2"), ("kernelversion", "6.1.0")]),
+    });
+    let id = known.node.to_string();
+    for met in [
+        "node==host1",
+        &format!("node=={id}"),
+        &format!("node.id=={id}"),
+        "node.hostname==iron",
+        "node.hostname==host1",
+        "node.ip==10.0.0.0/8",
+        "node.role==worker",
+        "node.platform.os==linux",
+        "node.platform.arch==amd64",
+        "node.platform.arch==x86_64",
+        "arch==amd64",
+        "architecture==x86_64",
+        "os==alpine",
+        "zone==a",
+        "disk==ssd",
+        "both==node",
+        "node.labels.both==node",
+        "engine.labels.both==engine",
+        "node.labels.disk!=ssd",
+        "engine.labels.zone!=a",
+        "storagedriver==overlay2",
+        "kernelversion==6.*",
+        "executiondriver!=native",
+    ] {
+        assert_eq!(
+            chosen(&constrained(&[met]), std::slice::from_ref(&known)),
+            "host1",
+            "{met}"
+        );
+    }
+    let unmet =
+        |constraint: &str| refused(&constrained(&[constraint]), std::slice::from_ref(&known));
+    assert!(unmet("node.ip==10.1.0.0/16").ends_with("(node.ip is 10.0.0.7)"));
+    assert!(unmet("node.hostname!=host1").ends_with("(node.hostname is iron)"));
+    assert!(unmet("arch!=x86_64").ends_with("(arch is amd64)"));
+    assert!(unmet("node.labels.disk==ssd").ends_with("(node.labels.disk is unset)"));
+    assert!(unmet("operatingsystem==Debian*").ends_with("(operatingsystem is unset)"));
+}
+
+#[test]
+fn an_image_that_is_nowhere_is_its_own_answer() {
+    let bare = |number| Candidate {
+        has_image: false,
+        ..host(number)
+    };
+    let missing = Refusal::NoImage {
+        image: "alpine".to_owned(),
+    };
+    let bring = Request {
+        bring_image: true,
+        ..request()
+    };
+    for request in [&request(), &bring] {
+        assert_eq!(place(request, &[bare(1), bare(2)]), Err(missing.clone()));
+    }
+    assert_eq!(missing.to_string(), "no such image: alpine");
+    let big = Resources::new(0, 9 * GIB);
+    // Pulling it would not help.
+    let full = refused(
+        &Request {
+            claim: big,
+            ..request()
+        },
+        &[bare(1)],
+    );
+    assert_eq!(
+        full,
+        "no node fits: host1 lacks memory (need 9GiB, 8GiB free of 8GiB)"
+    );
+    // A node that cannot be reached cannot give it either.
+    let down = Verdict::Down {
+        reason: "refused".to_owned(),
+    };
+    let lost = Candidate {
+        verdict: down,
+        ..host(2)
+    };
+    assert_eq!(place(&bring, &[bare(1), lost]), Err(missing));
+    // A node that takes no work can.
+    let paused = Candidate {
+        availability: Availability::Pause,
+        ..host(2)
+    };
+    let brought = place(&bring, &[bare(1), paused.clone()]).expect("fits");
+    assert_eq!((brought.name.as_str(), brought.has_image), ("host1", false));
+    assert_eq!(
+        refused(&request(), &[bare(1), paused]),
+        "no node fits: host1 lacks image alpine; host2 is paused"
+    );
+}
+
+#[test]
+fn spread_takes_the_node_with_most_left_of_what_is_scarcer() {
+    let claimed = |number, cpu, memory| Candidate {
+        claimed: Resources::new(cpu, memory),
+        ..host(number)
+    };
+    // Half the memory is gone on one, a quarter of the CPU on the other.
+    let nodes = [claimed(1, 0, 4 * GIB), claimed(2, 1_000_000_000, 0)];
+    assert_eq!(chosen(&request(), &nodes), "host2");
+    let unmanaged = Candidate {
+        unmanaged: Resources::new(0, GIB),
+        ..host(1)
+    };
+    assert_eq!(chosen(&request(), &[unmanaged, host(2)]), "host2");
+    let large = Candidate {
+        capacity: Resources::new(64_000_000_000, 64 * GIB),
+        ..host(2)
+    };
+    let ask = Request {
+        claim: Resources::new(0, GIB),
+        ..request()
+    };
+    assert_eq!(chosen(&ask, &[host(1), large]), "host2");
+}
+
+#[test]
+fn ties_go_to_fewer_containers_then_the_image_then_the_id() {
+    let busy = Candidate {
+        containers: 3,
+        ..host(1)
+    };
+    let bare = Candidate {
+        has_image: false,
+        ..host(2)
+    };
+    let bring = Request {
+        bring_image: true,
+        ..request()
+    };
+    assert_eq!(chosen(&bring, &[busy.clone(), bare.clone()]), "host2");
+    assert_eq!(chosen(&bring, &[bare, host(3)]), "host3");
+    assert_eq!(chosen(&bring, &[host(4), host(3)]), "host3");
+    // One that did not answer just now comes last, whatever it has left.
+    let suspect = Candidate {
+        suspect: true,
+        ..host(2)
+    };
+    assert_eq!(chosen(&bring, &[suspect.clone(), busy]), "host1");
+    assert_eq!(chosen(&bring, &[suspect]), "host2");
+}
+
+#[test]
+fn an_image_is_brought_to_nodes_of_its_platform_only() {
+    let bring = Request {
+        bring_image: true,
+        ..request()
+    };
+    let arm = Candidate {
+        platform: Some(linux("arm64")),
+        has_image: false,
+        ..host(1)
+    };
+    let full = with_free_memory(2, 0);
+    let asked = Request {
+        claim: Resources::new(0, GIB),
+        ..bring
+    };
+    assert_eq!(
+        refused(&asked, &[arm.clone(), full.clone()]),
+        "no node fits: host1 lacks image alpine; host2 lacks memory (need 1GiB, 0B free of 8GiB)"
+    );
+    let bare = Candidate {
+        has_image: false,
+        ..host(3)
+    };
+    // The one that has it need not take the container itself.
+    assert_eq!(chosen(&asked, &[arm, full, bare]), "host3");
+}
+
+#[test]
+fn a_container_that_claims_nothing_fits_where_nothing_is_left() {
+    assert_eq!(chosen(&request(), &[with_free_memory(1, 0)]), "host1");
+}
+
+fn strategic(strategy: Strategy, claim: Resources) -> Request {
+    Request {
+        strategy,
+        claim,
+        ..request()
+    }
+}
+
+#[test]
+fn binpack_takes_the_node_with_least_left_that_still_fits() {
+    let pack = |gib| strategic(Strategy::Binpack, Resources::new(0, gib * GIB));
+    let nodes = [
+        with_free_memory(1, 8 * GIB),
+        with_free_memory(2, 3 * GIB),
+        with_free_memory(3, 5 * GIB),
+    ];
+    assert_eq!(chosen(&pack(1), &nodes), "host2");
+    assert_eq!(chosen(&pack(4), &nodes), "host3");
+    assert_eq!(chosen(&pack(6), &nodes), "host1");
+    assert_eq!(chosen(&pack(0), &nodes), "host2");
+    // Of equal ones the one with more containers, then the one with the image, then the smaller id.
+    let busy = Candidate {
+        containers: 1,
+        ..host(3)
+    };
+    let bare = Candidate {
+        has_image: false,
+        ..host(1)
+    };
+    let bring = Request {
+        bring_image: true,
+        ..pack(1)
+    };
+    assert_eq!(chosen(&bring, &[host(2), busy]), "host3");
+    assert_eq!(chosen(&bring, &[bare, host(2)]), "host2");
+    assert_eq!(chosen(&bring, &[host(5), host(4)]), "host4");
+}
+
+#[test]
+fn random_takes_any_node_and_the_same_for_the_same_seed() {
+    let nodes: Vec<_> = (1..=4).map(host).collect();
+    let seeded = |seed| Request {
+        seed,
+        ..strategic(Strategy::Random, Resources::ZERO)
+    };
+    let mut times = BTreeMap::new();
+    for seed in 0..400 {
+        let name = chosen(&seeded(seed), &nodes);
+        assert_eq!(name, chosen(&seeded(seed), &nodes));
+        *times.entry(name).or_insert(0) += 1;
+    }
+    assert!(
+        times.len() == 4 && times.values().all(|times| *times > 60),
+        "{times:?}"
+    );
+}
+
+#[test]
+fn strategies_are_read_by_their_names() {
+    for strategy in [Strategy::Spread, Strategy::Binpack, Strategy::Random] {
+        assert_eq!(strategy.to_string().parse(), Ok(strategy));
+    }
+    let said = "most".parse::<Strategy>().expect_err("none").to_string();
+    assert_eq!(
+        said,
+        "`most` is no strategy: it is spread, binpack or random"
+    );
+}
+
+/// `container==web ON 1 2`, with `!` and `~` as in affinities.
+fn near(text: &str) -> Near {
+    let (text, on) = text.split_once(" ON").expect("nodes");
+    Near {
+        text: text.to_owned(),
+        negated: text.contains("!="),
+        soft: text.contains("=~"),
+        nodes: on
+            .split_whitespace()
+            .map(|number| node(number.parse().expect("a number")))
+            .collect(),
+    }
+}
+
+fn with_affinities(texts: &[&str]) -> Request {
+    Request {
+        affinities: texts.iter().map(|text| near(text)).collect(),
+        ..request()
+    }
+}
+
+#[test]
+fn affinities_join_and_part() {
+    let nodes = [host(1), host(2), host(3)];
+    let check = |texts: &[&str], expected: &str| {
+        let said = match place(&with_affinities(texts), &nodes) {
+            Ok(chosen) => chosen.name.to_string(),
+            Err(refusal) => refusal.to_string(),
+        };
+        assert_eq!(said, expected, "{texts:?}");
+    };
+    check(&["container==web ON 2"], "host2");
+    check(&["container!=web ON 1"], "host2");
+    check(&["container!=web ON 1 2", "tier==front ON 1 3"], "host3");
+    check(&["container==~web ON 3"], "host3");
+    check(&["container==~web ON"], "host1");
+    check(&["container!=~web ON 1 2 3", "tier==~front ON 3"], "host3");
+    check(
+        &["container==web ON"],
+        "no node fits: host1, host2, host3 excluded by affinity container==web (have nothing of the kind)",
+    );
+    check(
+        &["container!=web ON 1", "image==x ON 1 3", "tier!=front ON 3"],
+        "no node fits: host1 excluded by affinity container!=web (has it); host2 excluded by affinity image==x \
+         (has nothing of the kind); host3 excluded by affinity tier!=front (has it)",
+    );
+}
+
+#[test]
+fn a_node_takes_no_more_containers_than_it_has_slots() {
+    let slotted = |number, containers| Candidate {
+        containers,
+        slots: Some(2),
+        ..host(number)
+    };
+    assert_eq!(chosen(&request(), &[slotted(1, 2), slotted(2, 1)]), "host2");
+    assert_eq!(
+        refused(&request(), &[slotted(1, 2)]),
+        "no node fits: host1 has all of its 2 slots taken"
+    );
+    assert_eq!(
+        refused(&request(), &[slotted(1, 2), slotted(2, 3)]),
+        "no node fits: host1, host2 have all of their 2 slots taken"
+    );
+}
+
+#[test]
+fn an_engine_too_old_for_a_field_does_not_get_it() {
+    let old = |number| Candidate {
+        newest_api: Some(ApiVersion::new(1, 41)),
+        ..host(number)
+    };
+    let asked = Request {
+        features: vec![Feature {
+            field: "VolumeOptions.Subpath",
+            since: ApiVersion::new(1, 45),
+        }],
+        ..request()
+    };
+    assert_eq!(chosen(&request(), &[old(1), host(2)]), "host1");
+    assert_eq!(chosen(&asked, &[old(1), host(2)]), "host2");
+    assert_eq!(
+        refused(&asked, &[old(1)]),
+        "no node fits: host1 speaks API 1.41 at most, and VolumeOptions.Subpath needs 1.45"
+    );
+    assert_eq!(
+        refused(&asked, &[old(1), old(2)]),
+        "no node fits: host1, host2 speak API 1.41 at most, and VolumeOptions.Subpath needs 1.45"
+    );
+}
+
+#[test]
+fn a_decision_says_how_each_node_stood() {
+    let asked = Request {
+        claim: Resources::new(0, GIB),
+        ..constrained(&["zone!=c", "zone==~b"])
+    };
+    let roomy = Candidate {
+        claimed: Resources::new(0, GIB),
+        ..in_zone(1, "b")
+    };
+    let decision = decide(
+        &asked,
+        &[in_zone(3, "c"), in_zone(2, "a"), roomy, in_zone(4, "b")],
+    );
+    let best: Vec<_> = decision
+        .best
+        .iter()
+        .map(|standing| {
+            format!(
+                "{} {} {}",
+                standing.node, standing.broken, standing.left_per_mille
+            )
+        })
+        .collect();
+    assert_eq!(best, ["host4 0 875", "host1 0 750", "host2 1 875"]);
+    assert_eq!((decision.candidates, decision.fit), (4, 3));
+    assert_eq!(
+        decision.why_not(),
+        ["host3 excluded by constraint zone!=c (zone is c)"]
+    );
+}
+
+#[test]
+fn a_ledger_gives_back_what_it_held() {
+    let asked = Request {
+        claim: Resources::new(0, 5 * GIB),
+        ..request()
+    };
+    let mut ledger = Ledger::new(vec![host(1), host(2)]);
+    let first = ledger.place(&asked, "a").expect("fits");
+    ledger.place(&asked, "b").expect("fits");
+    assert!(ledger.place(&asked, "c").is_err());
+    ledger.give_back(first.node, &asked);
+    assert_eq!(ledger.place(&asked, "c"), Ok(first));
+}
+
+fn any_candidate() -> impl Generates<Value = Candidate> {
+    let verdict = prop_oneof![
+        4 => Just(Verdict::Ready),
+        1 => Just(Verdict::Joining),
+        1 => Just(Verdict::Down { reason: "refused".to_owned() }),
+    ];
+    let availability = prop_oneof![
+        4 => Just(Availability::Active),
+        1 => Just(Availability::Pause),
+        1 => Just(Availability::Drain),
+    ];
+    let flags = (
+        any::<bool>(),
+        prop::bool::weighted(0.8),
+        prop::bool::weighted(0.6),
+    );
+    let taken = prop::collection::vec(80u16..83, 0..2);
+    let arch = prop_oneof![4 => Just("amd64"), 1 => Just("arm64")];
+    let gpus = (prop::option::of(0u64..3), 0u32..3);
+    let amounts = (0u64..5, 0u64..5, 0u64..3, 0u32..3, gpus);
+    let zone = prop_oneof![Just("a"), Just("b"), Just("")];
+    (verdict, availability, flags, taken, (arch, zone), amounts).prop_map(
+        |(verdict, availability, (suspect, counted, has_image), taken, (arch, zone), amounts)| {
+            let (capacity, claimed, unmanaged, containers, (gpus, used)) = amounts;
+            let both = |amount| Resources::new(amount * 1_000_000_000, amount * GIB);
+            let stated = gpus.map(|gpus| ("gpu", gpus)).into_iter().collect();
+            let mut stock = Stock::new(stated, Taken::default());
+            stock.take(&self::gpus(Amount::Count(used)));
+            Candidate {
+                stock,
+                verdict,
+                suspect,
+                availability,
+                counted,
+                platform: Some(linux(arch)),
+                capacity: both(capacity),
+                claimed: both(claimed),
+                unmanaged: both(unmanaged),
+                containers,
+                has_image,
+                taken: taken
+                    .into_iter()
+                    .map(|number| TakenPort {
+                        port: tcp(number),
+                        by: "web".to_owned(),
+                    })
+                    .collect(),
+                slots: (containers > 0).then_some(2),
+                ..in_zone(0, zone)
+            }
+        },
+    )
+}
+
+fn any_candidates() -> impl Generates<Value = Vec<Candidate>> {
+    prop::collection::vec(any_candidate(), 0..6).prop_map(|mut candidates| {
+        for (number, candidate) in (1..).zip(&mut candidates) {
+            candidate.node = node(number);
+            candidate.name = format!("host{number}").parse().expect("valid");
+        }
+        candidates
+    })
+}
+
+fn any_request() -> impl Generates<Value = Request> {
+    let pins = prop::collection::vec(prop::collection::btree_set(1u8..6, 1..5), 0..2);
+    let arch = prop::option::weighted(0.2, prop_oneof![Just("amd64"), Just("arm64")]);
+    let ports = prop::collection::vec(80u16..83, 0..2);
+    let zones = ["zone==a", "zone!=a", "zone==~b", "zone!=~b", "node!=host2"];
+    let constraints = prop::collection::vec(prop::sample::select(zones.to_vec()), 0..3);
+    let affinities = ["a==1 ON 1 3", "a!=1 ON 2 4", "a==~1 ON 2", "a!=~1 ON 1"];
+    let affinities = prop::collection::vec(prop::sample::select(affinities.to_vec()), 0..2);
+    let strategies = [Strategy::Spread, Strategy::Binpack, Strategy::Random];
+    let strategy = (prop::sample::select(strategies.to_vec()), any::<u64>());
+    let amounts = [
+        Amount::Count(0),
+        Amount::Count(0),
+        Amount::Count(1),
+        Amount::Count(2),
+        Amount::All,
+    ];
+    let amount = prop::sample::select(amounts.to_vec());
+    (
+        0u64..4,
+        0u64..4,
+        ports,
+        any::<bool>(),
+        arch,
+        (pins, constraints, affinities, strategy, amount),
+    )
+        .prop_map(
+            |(
+                cpus,
+                gib,
+                ports,
+                bring_image,
+                arch,
+                (pins, constraints, affinities, (strategy, seed), amount),
+            )| Request {
+                generic: gpus(amount),
+                affinities: affinities.iter().map(|text| near(text)).collect(),
+                strategy,
+                seed,
+                claim: Resources::new(cpus * 1_000_000_000, gib * GIB),
+                ports: ports.into_iter().map(tcp).collect(),
+                bring_image,
+                platform: arch.map(linux),
+                pins: pins
+                    .into_iter()
+                    .map(|nodes| Pin {
+                        nodes: nodes.into_iter().map(node).collect(),
+                        why: "a pin".to_owned(),
+                    })
+                    .collect(),
+                ..constrained(&constraints)
+            },
+        )
+}
+
+/// The rules once more, as one condition.
+fn may_run(request: &Request, on: &Candidate, all: &[Candidate]) -> bool {
+    let sum = |get: fn(&Resources) -> u64| (get(&on.claimed) + get(&on.unmanaged), get);
+    let room = [
+        sum(|amount| amount.cpu_nanos),
+        sum(|amount| amount.memory_bytes),
+    ]
+    .iter()
+    .all(|(used, get)| {
+        let need = get(&request.claim);
+        need == 0 || used + need <= get(&on.capacity)
+    });
+    let image = on.has_image
+        || request.bring_image
+            && all.iter().any(|other| {
+                other.has_image && other.verdict == Verdict::Ready && other.platform == on.platform
+            });
+    let gpus = on
+        .stock
+        .left("gpu")
+        .map_or((0, 0), |left| (left.free, left.of));
+    let gpus = request.generic.iter().all(|(_, amount)| match amount {
+        Amount::Count(count) => gpus.0 >= count.into(),
+        Amount::All => gpus.1 > 0 && gpus.0 == gpus.1,
+    });
+    on.verdict == Verdict::Ready
+        && on.availability == Availability::Active
+        && on.counted
+        && gpus
+        && request
+            .platform
+            .as_ref()
+            .is_none_or(|asked| Some(asked) == on.platform.as_ref())
+        && request.pins.iter().all(|pin| pin.nodes.contains(&on.node))
+        && request
+            .constraints
+            .iter()
+            .all(|constraint| meets(&constraint.to_string(), on))
+        && request
+            .ports
+            .iter()
+            .all(|port| on.taken.iter().all(|taken| taken.port != *port))
+        && request
+            .affinities
+            .iter()
+            .all(|near| near.soft || near.negated != near.nodes.contains(&on.node))
+        && (on.slots.is_none() || on.containers < 2)
+        && room
+        && image
+}
+
+/// The constraints of these tests once more, a soft one being always met.
+fn meets(constraint: &str, on: &Candidate) -> bool {
+    let zone = on.traits.node_labels.get("zone").map(String::as_str);
+    match constraint {
+        "zone==a" => zone == Some("a"),
+        "zone!=a" => zone != Some("a"),
+        "node!=host2" => on.name.as_str() != "host2",
+        _ => true,
+    }
+}
+
+/// How many of the soft ones a node does not meet.
+fn gives_way(request: &Request, on: &Candidate) -> usize {
+    let zone = on.traits.node_labels.get("zone").map(String::as_str);
+    let broken = |constraint: &&Constraint| match constraint.to_string().as_str() {
+        "zone==~b" => zone != Some("b"),
+        "zone!=~b" => zone == Some("b"),
+        _ => false,
+    };
+    let unmet = |near: &&Near| near.soft && near.negated == near.nodes.contains(&on.node);
+    let affinities = request.affinities.iter().filter(unmet).count();
+    request.constraints.iter().filter(broken).count() + affinities
+}
+
+proptest! {
+    #[test]
+    fn it_chooses_what_may_run_and_refuses_only_when_nothing_may(
+        request in any_request(),
+        candidates in any_candidates(),
+    ) {
+        let answer = place(&request, &candidates);
+        let decision = decide(&request, &candidates);
+        prop_assert_eq!(&decision.outcome, &answer);
+        prop_assert_eq!(decision.fit + decision.unfit.len(), candidates.len(), "each node is in one of both");
+        if let Ok(chosen) = &answer {
+            prop_assert_eq!(&decision.best[0].node, &chosen.name);
+        }
+        let mut ledger = Ledger::new(candidates.clone());
+        prop_assert_eq!(&ledger.place(&request, "it"), &answer, "the ledger chooses the same");
+        for node in ledger.nodes() {
+            let was = candidates.iter().find(|on| on.node == node.node).expect("one of them");
+            let chosen = answer.as_ref().is_ok_and(|chosen| chosen.node == node.node);
+            let held = if chosen { request.claim } else { Resources::ZERO };
+            prop_assert_eq!(node.claimed, was.claimed.saturating_add(held));
+            prop_assert_eq!(node.free(), ledger.node(node.node).expect("there").free());
+        }
+        let mut reversed = candidates.clone();
+        reversed.reverse();
+        prop_assert_eq!(&answer, &place(&request, &reversed), "the order does not matter");
+        let fits: Vec<_> =
+            candidates.iter().filter(|on| may_run(&request, on, &candidates)).collect();
+        match answer {
+            Ok(chosen) => {
+                let chosen = fits.iter().find(|on| on.node == chosen.node);
+                prop_assert!(chosen.is_some(), "chosen, but must not run there");
+                if let Some(chosen) = chosen {
+                    prop_assert!(!chosen.suspect || fits.iter().all(|on| on.suspect));
+                    let as_good = |on: &&&Candidate| on.suspect == chosen.suspect;
+                    let least = fits.iter().filter(as_good).map(|on| gives_way(&request, on)).min();
+                    prop_assert_eq!(Some(gives_way(&request, chosen)), least);
+                }
+            }
+            Err(Refusal::NoNodeFits(unfit)) => {
+                prop_assert!(fits.is_empty());
+                prop_assert_eq!(unfit.len(), candidates.len(), "every node is named");
+            }
+            Err(Refusal::NoImage { .. }) => {
+                prop_assert!(fits.is_empty());
+                let with_image = candidates
+                    .iter()
+                    .map(|on| Candidate { has_image: true, ..on.clone() })
+                    .collect::<Vec<_>>();
+                prop_assert!(place(&request, &with_image).is_ok(), "a pull must help");
+            }
+        }
+    }
+}
