@@ -16,6 +16,7 @@ pub(crate) fn cases() -> Vec<Case> {
         case("lists_are_filtered_as_on_one_engine", filters),
         case("lists_are_limited_over_all_nodes", limits),
         case("names_carry_the_node_if_asked_for", names_with_node),
+        case("a_name_that_is_anothers_is_taken_back", misnamed),
         case("twins_made_behind_our_back_are_told_apart", twins),
     ]
 }
@@ -239,6 +240,31 @@ fn names_with_node(lab: &Lab) -> Result<()> {
     }
     noded.says(&format!("exec {node}/web echo hi"), "hi")?;
     pool.says("ps --format {{.Names}}", "web")
+}
+
+fn misnamed(lab: &Lab) -> Result<()> {
+    let pool = Pool::over(lab)?;
+    pool.ok("run -d --name=web -e constraint:node==host1 busybox sleep 600")?;
+    pool.ok("run -d --name=db -e constraint:node==host2 busybox sleep 600")?;
+    let host = lab.host(0);
+    let id = pool.ok("inspect -f {{.Id}} web")?;
+    let named = |wanted: &str| {
+        let named = || Ok(host.docker(&["inspect", "-f", "{{.Name}}", &id])? == wanted);
+        integration::wait::until_true(&format!("it is called {wanted}"), crate::SOON, named)
+    };
+    // On its own node nobody has the name; in the pool another container does.
+    host.docker(&["rename", "web", "db"])?;
+    named("/web")?;
+    pool.comes_to_say(
+        &format!("inspect -f {{{{.Name}}}} {id}"),
+        "/web",
+        crate::SOON,
+    )?;
+    pool.says("inspect -f {{.Node.Name}} db", "host2")?;
+    // A name that is free is taken over.
+    host.docker(&["rename", "web", "site"])?;
+    pool.comes_to_say("inspect -f {{.Id}} site", &id, crate::SOON)?;
+    named("/site")
 }
 
 fn twins(lab: &Lab) -> Result<()> {
