@@ -231,14 +231,17 @@ impl Manager {
     /// Removes a container of a node that is down: its name is free from now on, and its engine removes it
     /// when it is back.
     pub async fn remove_later(
-        &self,
+        self: &Arc<Self>,
         host: &Host,
         container: &Container,
         caller: &Caller,
     ) -> Result<(), Error> {
         self.note_down(host).await?;
         match self.end_promise(container, caller).await? {
-            Some(Change::Removed { deferred: true, .. }) => Ok(()),
+            Some(Change::Removed { deferred: true, .. }) => {
+                self.settle_if_up(host).await;
+                Ok(())
+            }
             // It was never promised, so nobody would remember to remove it.
             _ => Err(host.lost().await.into()),
         }
@@ -271,7 +274,7 @@ impl Manager {
     /// Removes what is [out of sight](Self::out_of_sight): its name is free from now on, and its engine removes it
     /// when it is back.
     pub async fn remove_out_of_sight(
-        &self,
+        self: &Arc<Self>,
         host: &Host,
         placement: &Placement,
         caller: &Caller,
@@ -279,9 +282,9 @@ impl Manager {
         self.note_down(host).await?;
         let request = placement.request;
         let remove = Command::Remove { request };
-        self.commit_for(request, caller.clone(), remove)
-            .await
-            .map(drop)
+        self.commit_for(request, caller.clone(), remove).await?;
+        self.settle_if_up(host).await;
+        Ok(())
     }
 
     /// A removal is put off only for a node that is down in the state too.

@@ -299,9 +299,8 @@ impl Manager {
         if let Some(container) = placement.container {
             self.fleet.inventory.leave_network(&container, id);
         }
-        // It may be back, and what was due was looked for before this was.
-        if self.fleet.host(&node).is_some_and(|host| host.is_up()) {
-            self.settle_what_is_due(node).await;
+        if let Some(host) = self.fleet.host(&node) {
+            self.settle_if_up(&host).await;
         }
         Ok(())
     }

@@ -60,20 +60,26 @@ impl Manager {
             self.settle_or_go_on(node, Unsettled::Missing(container))
                 .await;
         }
-        self.settle_what_is_due(node).await;
-    }
-
-    /// What waited for the node.
-    pub(super) async fn settle_what_is_due(self: &Arc<Self>, node: NodeId) {
         self.settle_or_go_on(node, Unsettled::Due).await;
     }
 
-    /// A container whose request was given up, or whose removal is due: it is removed if it is that very
-    /// one. Labels alone prove nothing, because `docker commit` copies them into images: whatever else
+    /// Something was put off until the node is back, which it may be by now: it was listed before there was anything to do.
+    pub(super) async fn settle_if_up(self: &Arc<Self>, host: &Host) {
+        if host.is_up() {
+            self.settle_or_go_on(host.tag.id, Unsettled::Due).await;
+        }
+    }
+
+    /// A container whose request was given up is removed if it is that very one; one whose removal is due, when its node is
+    /// settled. Labels alone prove nothing, because `docker commit` copies them into images: whatever else
     /// carries them is a stranger's and stays.
     pub(super) fn latecomer(self: &Arc<Self>, container: &Container, tombstone: &Tombstone) {
         if !is_the_very_one(container, tombstone) {
             return self.fleet.inventory.disown(&container.id);
+        }
+        if tombstone.cause == Cause::RemovalDue {
+            // That is under way since its node was listed.
+            return;
         }
         let node = &container.host;
         tracing::info!(container = %container.id, node = %node.name, "removing a container that came too late");
@@ -159,10 +165,7 @@ impl Manager {
         let stone = request.and_then(|request| cluster.tombstone(request));
         let stone = stone.filter(|stone| is_the_very_one(&container, stone));
         match (stone, self.fleet.host(&container.host.id)) {
-            (Some(stone), Some(host)) => {
-                let force = stone.cause == Cause::RemovalDue;
-                self.remove_for_good(&host, id, force).await
-            }
+            (Some(_), Some(host)) => self.remove_for_good(&host, id, false).await,
             _ => true,
         }
     }
