@@ -9,7 +9,7 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Bound;
-use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use api_compat::labels;
 use raft_store::watch;
@@ -25,6 +25,16 @@ pub struct Inventory {
     index: RwLock<Index>,
     publishers: Publishers,
     changes: Arc<Changes>,
+    removed: OnceLock<Removed>,
+}
+
+/// Says which containers of a node are removed for all but its engine.
+struct Removed(Box<dyn Fn(NodeId) -> BTreeSet<ContainerId> + Send + Sync>);
+
+impl std::fmt::Debug for Removed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Removed")
+    }
 }
 
 /// Which containers have changed since somebody last looked, of those that publish ports of their nodes or did so.
@@ -140,8 +150,24 @@ impl Inventory {
         }
     }
 
+    /// From now on nothing is shown of the containers that `removed` says of their node: they were removed while it was down,
+    /// and its engine has yet to be told. To be said once.
+    pub fn hide(&self, removed: impl Fn(NodeId) -> BTreeSet<ContainerId> + Send + Sync + 'static) {
+        let said_before = self.removed.set(Removed(Box::new(removed)));
+        debug_assert!(said_before.is_ok(), "said twice");
+    }
+
+    fn removed_on(&self, node: NodeId) -> BTreeSet<ContainerId> {
+        let removed = self.removed.get();
+        removed.map(|removed| removed.0(node)).unwrap_or_default()
+    }
+
     /// Records what was observed of a container.
     pub fn put(&self, container: Container) {
+        if self.removed_on(container.host.id).contains(&container.id) {
+            self.remove(&container.id);
+            return;
+        }
         let mut index = self.write();
         let before = index.remove(&container.id);
         for one in before.iter().map(Arc::as_ref).chain([&container]) {
@@ -215,7 +241,9 @@ impl Inventory {
     }
 
     /// Records all that one node has: what is not among `containers` is gone from it.
-    pub fn replace_node(&self, node: NodeId, containers: Vec<Container>) {
+    pub fn replace_node(&self, node: NodeId, mut containers: Vec<Container>) {
+        let removed = self.removed_on(node);
+        containers.retain(|container| !removed.contains(&container.id));
         let mut index = self.write();
         let kept: BTreeSet<ContainerId> = containers.iter().map(|c| c.id).collect();
         let gone: Vec<ContainerId> = index

@@ -186,7 +186,12 @@ impl Manager {
         if manager.cluster().id() != Some(settings.cluster) {
             manager.commit(found).await?;
         }
-        Ok(Arc::new(manager))
+        let manager = Arc::new(manager);
+        let of = Arc::downgrade(&manager);
+        let removed = move |node| of.upgrade().map(|manager| manager.removed_on(node));
+        let inventory = &manager.fleet.inventory;
+        inventory.hide(move |node| removed(node).unwrap_or_default());
+        Ok(manager)
     }
 
     /// The cluster's id.

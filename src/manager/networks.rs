@@ -656,8 +656,9 @@ impl Manager {
         let cluster = self.cluster();
         let bound = cluster.network(own.id).and_then(|network| network.node());
         let joined = !self.fleet.inventory.joined(&node, own.id).is_empty();
-        // Before all containers are listed nobody knows who joins.
-        host.is_synced() && is_left_over(bound, node, joined)
+        // Before all containers are listed nobody knows who joins; and those that are to be removed join still.
+        let is_settled = host.is_synced() && cluster.removals_due_on(node).next().is_none();
+        is_settled && is_left_over(bound, node, joined)
     }
 
     async fn delete_network(&self, host: &Arc<Host>, own: &OwnNetwork) {

@@ -4,6 +4,7 @@
 //! **Invariant**: no observation waits for an engine; nothing is forgotten because an engine failed once. What is tried
 //! ends with the node's loss, after which its next sync begins anew, or with the manager.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -204,6 +205,13 @@ impl Manager {
         false
     }
 
+    /// The containers of a node that are removed, but for that its engine was not told yet.
+    pub(super) fn removed_on(&self, node: NodeId) -> BTreeSet<ContainerId> {
+        let cluster = self.cluster();
+        let due = cluster.removals_due_on(node);
+        due.filter_map(|stone| stone.container).collect()
+    }
+
     /// What was removed while its node was down is removed there now. Whether nothing is left.
     async fn remove_what_is_due(&self, node: NodeId) -> bool {
         let Some(host) = self.fleet.host(&node) else {
@@ -225,6 +233,8 @@ impl Manager {
             }
             all &= removed;
         }
+        // Networks that those had joined may be left over.
+        self.networks.untidy(node);
         all
     }
 

@@ -191,10 +191,15 @@ fn removed_while_down(lab: &Lab) -> Result<()> {
     let next = pool.ok(&format!("run -d --name={name} busybox sleep 600"))?;
     ensure!(next != id);
     host.heal()?;
-    pool.wait_until_ready(3)?;
+    // Its engine has it for a while yet; nobody else sees that.
+    let mut is_shown = false;
     wait::until_true("the removal", BACK, || {
+        let listed = pool.ask("GET", "/containers/json?all=1", b"")?.text();
+        is_shown |= listed.contains(&id);
         Ok(!host.docker(&["ps", "-aq", "--no-trunc"])?.contains(&id))
     })?;
+    ensure!(!is_shown, "it was listed again as its node came back");
+    pool.wait_until_ready(3)?;
     pool.says(&format!("ps -a --no-trunc --filter name={name} -q"), &next)
 }
 
