@@ -7,7 +7,7 @@
 //! **Invariant**: all that join a network of one host are on the node that it is bound to.
 
 use crate::model::{
-    Name, NameHolder, NameKind, Network, NetworkId, NodeId, Placement, Realised, Realm, RequestId,
+    Name, NameHolder, NameKind, Network, NetworkId, NodeId, Realised, Realm, RequestId,
 };
 
 use super::Cluster;
@@ -105,23 +105,17 @@ impl Cluster {
         request: RequestId,
         id: NetworkId,
     ) -> Result<Change, Refusal> {
-        let placement = self.expect_placement(request)?.clone();
-        if placement.networks.contains(&id) {
-            return Ok(Change::Placement(request));
+        let placement = self.expect_placement(request)?;
+        if !placement.networks.contains(&id) {
+            let node = placement.node;
+            self.can_be_joined(id, node)?;
+            self.bind_network(id, node);
         }
-        self.can_be_joined(id, placement.node)?;
-        self.bind_network(id, placement.node);
-        let mut networks = placement.networks.clone();
-        networks.push(id);
-        networks.sort_unstable();
-        // Whoever connects it anew has settled what was to be done before.
-        let leaving = without(&placement.leaving, id);
-        self.put(Placement {
-            networks,
-            leaving,
-            ..placement
-        });
-        Ok(Change::Placement(request))
+        self.change_networks(request, |joins, leaving| {
+            add(joins, id);
+            // Whoever connects it anew has settled what was to be done before.
+            take(leaving, id);
+        })
     }
 
     pub(super) fn leave_network(
@@ -129,15 +123,9 @@ impl Cluster {
         request: RequestId,
         id: NetworkId,
     ) -> Result<Change, Refusal> {
-        let placement = self.expect_placement(request)?.clone();
-        if placement.networks.contains(&id) {
-            let networks = without(&placement.networks, id);
-            self.put(Placement {
-                networks,
-                ..placement
-            });
-        }
-        Ok(Change::Placement(request))
+        self.change_networks(request, |joins, _| {
+            take(joins, id);
+        })
     }
 
     /// The container's engine will be told. Until then the container may still be seen in the network, which binds nobody.
@@ -146,19 +134,11 @@ impl Cluster {
         request: RequestId,
         id: NetworkId,
     ) -> Result<Change, Refusal> {
-        let placement = self.expect_placement(request)?.clone();
-        if placement.networks.contains(&id) {
-            let networks = without(&placement.networks, id);
-            let mut leaving = placement.leaving.clone();
-            leaving.push(id);
-            leaving.sort_unstable();
-            self.put(Placement {
-                networks,
-                leaving,
-                ..placement
-            });
-        }
-        Ok(Change::Placement(request))
+        self.change_networks(request, |joins, leaving| {
+            if take(joins, id) {
+                add(leaving, id);
+            }
+        })
     }
 
     pub(super) fn settle_leave(
@@ -166,13 +146,22 @@ impl Cluster {
         request: RequestId,
         id: NetworkId,
     ) -> Result<Change, Refusal> {
-        let placement = self.expect_placement(request)?.clone();
-        if placement.leaving.contains(&id) {
-            let leaving = without(&placement.leaving, id);
-            self.put(Placement {
-                leaving,
-                ..placement
-            });
+        self.change_networks(request, |_, leaving| {
+            take(leaving, id);
+        })
+    }
+
+    /// Changes what a placement joins and what it is leaving.
+    fn change_networks(
+        &mut self,
+        request: RequestId,
+        change: impl FnOnce(&mut Vec<NetworkId>, &mut Vec<NetworkId>),
+    ) -> Result<Change, Refusal> {
+        let before = self.expect_placement(request)?;
+        let mut placement = before.clone();
+        change(&mut placement.networks, &mut placement.leaving);
+        if placement != *before {
+            self.put(placement);
         }
         Ok(Change::Placement(request))
     }
@@ -290,7 +279,16 @@ impl Cluster {
     }
 }
 
-fn without(networks: &[NetworkId], id: NetworkId) -> Vec<NetworkId> {
-    let others = networks.iter().filter(|network| **network != id);
-    others.copied().collect()
+/// Puts an id into a sorted list.
+fn add(networks: &mut Vec<NetworkId>, id: NetworkId) {
+    if let Err(at) = networks.binary_search(&id) {
+        networks.insert(at, id);
+    }
+}
+
+/// Takes an id out; whether it was there.
+fn take(networks: &mut Vec<NetworkId>, id: NetworkId) -> bool {
+    let before = networks.len();
+    networks.retain(|network| *network != id);
+    networks.len() < before
 }
