@@ -17,6 +17,7 @@ mod finding;
 mod image_faults;
 mod images;
 mod midway;
+mod network_faults;
 mod networks;
 mod nodes;
 mod old_clients;
@@ -50,6 +51,7 @@ fn main() -> ExitCode {
         image_faults::cases(),
         catalogue::cases(),
         networks::cases(),
+        network_faults::cases(),
         compose::cases(),
         pooled::cases(),
         pool_of_one::cases(),

@@ -1,0 +1,259 @@
+//! Networks whose node is lost, and managers and engines that are killed while they are changed.
+
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use integration::counter::Moment;
+use integration::harness::{Case, case};
+use integration::lab::Lab;
+use integration::pool::Pool;
+use integration::{wait, wire};
+
+use crate::image_faults::{is_back, killed_at};
+use crate::networks::{comes_to_nothing, holders};
+use crate::{SOON, contains};
+
+/// What asks no engine answers within so long.
+const NO_WAIT: Duration = Duration::from_secs(3);
+
+pub(crate) fn cases() -> Vec<Case> {
+    vec![
+        case("networks_of_a_lost_node_go_when_it_is_back", lost),
+        case(
+            "a_container_of_a_lost_node_is_cut_off_when_it_is_back",
+            cut_off_later,
+        ),
+        case(
+            "a_node_killed_during_a_disconnect_does_it_later",
+            killed_in_disconnect,
+        ),
+        case(
+            "a_network_stays_bound_to_a_node_that_is_not_heard_of",
+            unheard_of,
+        ),
+        case(
+            "a_manager_killed_while_networks_are_made_leaves_nothing",
+            killed,
+        ),
+    ]
+}
+
+fn lost(lab: &Lab) -> Result<()> {
+    let pool = Pool::over(lab)?;
+    let host = lab.host(1);
+    pool.ok("network create front")?;
+    pool.ok("run -d --name=web --network front -e constraint:node==host2 busybox sleep 600")?;
+    host.cut()?;
+    wait::until_true("the loss to be noticed", SOON, || {
+        let status = pool.ok("ps -a --filter name=web --format {{.Status}}")?;
+        Ok(status.starts_with("Host Down"))
+    })?;
+    pool.refuses(
+        "run -d --network front busybox true",
+        "network front, which is on host2",
+    )?;
+    pool.refuses("network inspect front", "host2")?;
+    pool.refuses("network rm front", "network front has active endpoints")?;
+    pool.ok("rm -f web")?;
+    // It is free to go elsewhere, and to be removed, before the node is back.
+    pool.ok("run -d --name=web --network front busybox sleep 600")?;
+    ensure!(pool.node_of("web")? != "host2", "it is on a lost node");
+    pool.ok("rm -f web")?;
+    pool.ok("network rm front")?;
+    pool.ok("network create front")?;
+    host.heal()?;
+    pool.wait_until_ready(3)?;
+    comes_to_nothing(lab)?;
+    pool.says(
+        "network ls --filter type=custom --format {{.Name}}",
+        "front",
+    )?;
+    pool.ok("run -d --name=web --network front -e constraint:node==host2 busybox sleep 600")?;
+    ensure!(
+        holders(lab, "front")? == ["host2"],
+        "{:?}",
+        holders(lab, "front")?
+    );
+    pool.ok("rm -f web")?;
+    pool.ok("network rm front")?;
+    comes_to_nothing(lab)
+}
+
+fn until_lost(pool: &Pool, container: &str) -> Result<()> {
+    wait::until_true("the loss to be noticed", SOON, || {
+        let status = pool.ok(&format!(
+            "ps -a --filter name={container} --format {{{{.Status}}}}"
+        ))?;
+        Ok(status.starts_with("Host Down"))
+    })
+}
+
+fn cut_off_later(lab: &Lab) -> Result<()> {
+    let mut pool = Pool::over(lab)?;
+    let host = lab.host(1);
+    let networks_of = |name: &str| {
+        let format = "{{range $name, $_ := .NetworkSettings.Networks}}{{$name}} {{end}}";
+        host.docker(&["inspect", "-f", format, name])
+    };
+    for name in ["front", "back", "kept"] {
+        pool.ok(&format!("network create {name}"))?;
+    }
+    pool.ok("run -d --name=web --restart=always --network kept -e constraint:node==host2 busybox sleep 600")?;
+    for network in ["front", "back"] {
+        pool.ok(&format!("network connect {network} web"))?;
+    }
+    pool.ok("create --name=made --network front busybox true")?;
+    host.power_off()?;
+    until_lost(&pool, "web")?;
+    let said = pool.refusal("network disconnect front web")?;
+    contains(&said, "node host2 is not reachable")?;
+    contains(&said, "with force (-f) it is cut off when the node is back")?;
+    contains(
+        &pool.refusal("network disconnect -f bridge web")?,
+        "only from networks of the cluster can it be cut off later",
+    )?;
+    for name in ["web", "made"] {
+        let done = pool.run(&format!("network disconnect -f front {name}"))?;
+        ensure!(done.code == 0 && done.took < NO_WAIT, "{done:?}");
+        let again = format!("network disconnect -f front {name}");
+        pool.refuses(&again, "is not connected to network front")?;
+    }
+    pool.says("ps -aq --filter network=front", "")?;
+    pool.says("ps -a --filter network=kept --format {{.Names}}", "web")?;
+    pool.says("network inspect -f {{.Containers}} front", "map[]")?;
+    pool.says(
+        "network ls --filter dangling=true --filter name=front --format {{.Name}}",
+        "front",
+    )?;
+    // Free for others, and to go.
+    pool.ok("run -d --name=next --network front -e constraint:node==host1 busybox sleep 600")?;
+    pool.ok("rm -f next")?;
+    pool.ok("network rm front")?;
+    pool.refuses("network rm back", "network back has active endpoints")?;
+    // What was put off is still known to a manager that is started anew, which has never seen the container.
+    pool.manager.kill()?;
+    pool.manager.start_again()?;
+    pool.ok("network disconnect -f back web")?;
+    pool.ok("run -d --name=next --network back -e constraint:node==host1 busybox sleep 600")?;
+    pool.manager.kill()?;
+    pool.manager.start_again()?;
+    host.power_on()?;
+    pool.wait_until_ready(3)?;
+    wait::until_true("the node to take work", SOON, || {
+        let made = pool.run("create --name=more -e constraint:node==host2 busybox true")?;
+        Ok(made.code == 0)
+    })?;
+    // Before that it is done.
+    ensure!(networks_of("web")? == "kept", "{}", networks_of("web")?);
+    ensure!(networks_of("made")?.is_empty(), "{}", networks_of("made")?);
+    pool.says("ps -a --filter network=back --format {{.Names}}", "next")?;
+    pool.says("ps -a --filter network=kept --format {{.Names}}", "web")?;
+    wait::until_true("what is left over to go", SOON, || {
+        let front = holders(lab, "front")?;
+        Ok(front.is_empty() && holders(lab, "back")? == ["host1"])
+    })?;
+    pool.ok("rm -f next")?;
+    pool.ok("network connect back web")?;
+    ensure!(
+        networks_of("web")? == "back kept",
+        "{}",
+        networks_of("web")?
+    );
+    pool.ok("rm -f web made more")?;
+    pool.ok("network rm back kept")?;
+    comes_to_nothing(lab)
+}
+
+fn killed_in_disconnect(lab: &Lab) -> Result<()> {
+    let request = "POST /networks/*/disconnect";
+    let (pool, said, dead) = killed_at(lab, Moment::Arrived, &[0, 1, 2], request, |pool| {
+        pool.ok("network create front")?;
+        pool.ok("run -d --name=web --network front busybox sleep 600")?;
+        pool.run("network disconnect -f front web")
+    })?;
+    ensure!(said.took < SOON, "{said:?}");
+    said.ok()?;
+    pool.says("ps -aq --filter network=front", "")?;
+    is_back(lab, &pool, dead)?;
+    wait::until_true("the container to be cut off", SOON, || {
+        Ok(lab
+            .host(dead)
+            .docker(&["inspect", "-f", "{{len .NetworkSettings.Networks}}", "web"])?
+            == "0")
+    })?;
+    pool.ok("rm -f web")?;
+    pool.ok("network rm front")?;
+    comes_to_nothing(lab)
+}
+
+fn unheard_of(lab: &Lab) -> Result<()> {
+    let mut pool = Pool::over(lab)?;
+    let host = lab.host(1);
+    pool.ok("network create front")?;
+    pool.ok("run -d --name=web --network front -e constraint:node==host2 busybox sleep 600")?;
+    host.cut()?;
+    pool.manager.kill()?;
+    pool.manager.start_again()?;
+    until_lost(&pool, "web")?;
+    pool.refuses("stop -t 0 web", "host2")?;
+    pool.refuses(
+        "run -d --network front busybox true",
+        "network front, which is on host2",
+    )?;
+    host.heal()?;
+    pool.wait_until_ready(3)?;
+    pool.ok("rm -f web")?;
+    pool.ok("network rm front")?;
+    comes_to_nothing(lab)
+}
+
+fn killed(lab: &Lab) -> Result<()> {
+    let mut pool = Pool::over(lab)?;
+    for round in 0..4 {
+        pool.ok("network create front")?;
+        let endpoint = pool.manager.tcp();
+        let body =
+            br#"{"Image":"busybox","Cmd":["sleep","600"],"HostConfig":{"NetworkMode":"front"}}"#;
+        let made = std::thread::scope(|scope| {
+            let create =
+                scope.spawn(|| wire::ask(&endpoint, "POST", "/containers/create?name=web", body));
+            // As soon as an engine has made it, before anybody could note that down; then ever later.
+            let seen = wait::until_true("an engine to have it", SOON, || {
+                Ok(!holders(lab, "front")?.is_empty())
+            });
+            std::thread::sleep(Duration::from_millis(round * 40));
+            let killed = pool.manager.kill();
+            let made = create.join().expect("no panic");
+            seen.and(killed).map(|()| made)
+        })?;
+        pool.manager.start_again()?;
+        pool.wait_until_ready(3)?;
+        if made.is_ok_and(|answer| answer.status == 201) {
+            pool.says("ps -a --format {{.Names}}", "web")?;
+        }
+        let there = pool.ok("ps -aq")?;
+        if there.is_empty() {
+            comes_to_nothing(lab)?;
+        } else {
+            pool.ok("start web")?;
+            ensure!(
+                holders(lab, "front")?.len() == 1,
+                "{:?}",
+                holders(lab, "front")?
+            );
+            pool.ok("rm -f web")?;
+            comes_to_nothing(lab)?;
+        }
+        // Whatever happened, the network can be used and goes.
+        pool.ok("run -d --name=next --network front busybox sleep 600")?;
+        ensure!(
+            holders(lab, "front")?.len() == 1,
+            "{:?}",
+            holders(lab, "front")?
+        );
+        pool.ok("rm -f next")?;
+        pool.ok("network rm front")?;
+        comes_to_nothing(lab)?;
+    }
+    Ok(())
+}

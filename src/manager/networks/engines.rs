@@ -1,0 +1,257 @@
+//! What engines have of networks: made before a container joins them, removed when nothing needs them there.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use api_compat::create::Joined;
+use api_compat::labels;
+use api_compat::network_create::for_engine;
+use bytes::Bytes;
+use http::StatusCode;
+
+use super::{Joins, PATIENCE, Turn, lock};
+use crate::engine::{self, EngineCall, Host, ListKind, OwnNetwork};
+use crate::manager::{Error, Manager};
+use crate::model::{Network, NetworkId, NodeId, Realised};
+use crate::state::Command;
+use crate::tasks::{Stopping, spawn_stream};
+
+/// What an engine did not remove it is asked to remove again after so long.
+const TRY_AGAIN: Duration = Duration::from_secs(10);
+
+impl Manager {
+    /// Has the engine make the networks that a container joins, if it has not got them, and says what it knows them by.
+    pub(in crate::manager) async fn joined_on(
+        &self,
+        host: &Arc<Host>,
+        joins: &Joins,
+    ) -> Result<BTreeMap<String, Joined>, Error> {
+        let mut joined = BTreeMap::new();
+        for (reference, id) in &joins.0 {
+            let own = self.network_on(host, *id).await?;
+            let (name, id) = (own.name, own.engine_id.to_string());
+            joined.insert(reference.clone(), Joined { name, id });
+        }
+        Ok(joined)
+    }
+
+    /// What the engine has of a network that is bound to its node; makes it if it has nothing.
+    pub(super) async fn network_on(
+        &self,
+        host: &Arc<Host>,
+        id: NetworkId,
+    ) -> Result<OwnNetwork, Error> {
+        let network = self.expect_network(id)?;
+        if let Some(own) = host.tag.networks.of(id)
+            && is_recorded(&network, host.tag.id, &own)
+        {
+            return Ok(own);
+        }
+        let turn = self.networks.turn(id).await;
+        // It may have been made, or left over and removed, while others had their turn.
+        let network = self.expect_network(id)?;
+        let own = self.made_on(host, &network, &turn).await?;
+        if !is_recorded(&network, host.tag.id, &own) {
+            let realise = Command::RealiseNetwork {
+                network: id,
+                node: host.tag.id,
+                engine_id: own.engine_id,
+            };
+            self.commit(realise).await?;
+        }
+        Ok(own)
+    }
+
+    pub(super) async fn made_on(
+        &self,
+        host: &Arc<Host>,
+        network: &Network,
+        _turn: &Turn,
+    ) -> Result<OwnNetwork, Error> {
+        let here = |own: &OwnNetwork| own.id == network.id;
+        if let Some(own) = host.tag.networks.of(network.id) {
+            return Ok(own);
+        }
+        let answer = self.make_network(host, network).await?;
+        if answer != StatusCode::CONFLICT {
+            host.reread(ListKind::Networks).await;
+            return host.tag.networks.of(network.id).ok_or_else(|| {
+                Error::Impossible(format!(
+                    "network {} was made on node {} and is gone again: try again",
+                    network.name, host.tag.name
+                ))
+            });
+        }
+        // Somebody has the name there: it itself, made before a crash; one of ours that is left over; or a stranger.
+        host.reread(ListKind::Networks).await;
+        let all = host.tag.networks.here();
+        if let Some(own) = all.iter().find(|own| here(own)) {
+            return Ok(own.clone());
+        }
+        let left_over = all.iter().find(|own| own.name == network.name);
+        if let Some(own) = left_over
+            && self.is_left_over(host, own)
+        {
+            let (host, own) = (Arc::clone(host), own.clone());
+            self.delete_network(&host, &own).await;
+            if self.make_network(&host, network).await? != StatusCode::CONFLICT {
+                host.reread(ListKind::Networks).await;
+            }
+        }
+        host.tag.networks.of(network.id).ok_or_else(|| {
+            Error::Impossible(format!(
+                "network {} cannot be made on node {}: its engine has another one of that name, which was not made by the \
+                 cluster; remove or rename one of them",
+                network.name, host.tag.name
+            ))
+        })
+    }
+
+    /// Asks the engine to make the network; that it has one of that name is an answer.
+    pub(super) async fn make_network(
+        &self,
+        host: &Host,
+        network: &Network,
+    ) -> Result<StatusCode, Error> {
+        let (id, cluster) = (network.id.to_string(), self.settings.cluster.to_string());
+        let own = [(labels::NETWORK, &*id), (labels::CLUSTER, &*cluster)];
+        let body = for_engine(network.spec.as_bytes(), &network.name, &own)
+            .map_err(|error| Error::Impossible(format!("network {}: {error}", network.name)))?;
+        let call = EngineCall::post("/networks/create", Some(Bytes::from(body)));
+        host.tag.networks.expect(&network.name, network.id);
+        let answer = tokio::time::timeout(PATIENCE, host.call(call)).await;
+        let answer = answer.unwrap_or_else(|_| Err(host.no_answer(PATIENCE)));
+        let failed = |status: StatusCode, message: String| {
+            host.tag.networks.expect_no_more(&network.name);
+            engine::Error::Refused {
+                node: host.tag.name.clone(),
+                // To a client that creates a container, 404 means that the image is missing.
+                status: match status {
+                    StatusCode::NOT_FOUND => StatusCode::BAD_REQUEST,
+                    status => status,
+                },
+                message: format!(
+                    "network {} cannot be made on node {}: {message}",
+                    network.name, host.tag.name
+                ),
+            }
+        };
+        match answer {
+            Ok(reply) if reply.status.is_success() => {
+                tracing::info!(network = network.name, node = %host.tag.name, "network made");
+                Ok(reply.status)
+            }
+            Ok(reply) if reply.status == StatusCode::CONFLICT => {
+                host.tag.networks.expect_no_more(&network.name);
+                Ok(reply.status)
+            }
+            Ok(reply) => Err(failed(reply.status, reply.message()).into()),
+            Err(error) => {
+                host.tag.networks.expect_no_more(&network.name);
+                Err(error.into())
+            }
+        }
+    }
+
+    /// The node on which the command may end the need for a network.
+    pub(in crate::manager) fn networks_are_left_on(&self, command: &Command) -> Option<NodeId> {
+        let (Command::Remove { request }
+        | Command::Release { request }
+        | Command::LeaveNetwork { request, .. }) = command
+        else {
+            return None;
+        };
+        let cluster = self.cluster();
+        let placement = cluster.placement(*request);
+        placement
+            .filter(|placement| !placement.networks.is_empty())
+            .map(|placement| placement.node)
+    }
+
+    /// Removes what nodes have of networks and nothing needs there, until the manager stops.
+    pub(in crate::manager) async fn keep_networks_tidy(self: Arc<Self>, mut stopping: Stopping) {
+        loop {
+            let has_failed = !lock(&self.networks.failed).is_empty();
+            let mut untidy = BTreeSet::new();
+            tokio::select! {
+                () = stopping.wait() => return,
+                () = self.networks.wake.notified() => {}
+                () = tokio::time::sleep(TRY_AGAIN), if has_failed => {
+                    untidy.append(&mut lock(&self.networks.failed));
+                }
+            }
+            untidy.append(&mut lock(&self.networks.untidy));
+            for node in untidy {
+                // Engines may take long: the other nodes do not wait for that.
+                let manager = Arc::clone(&self);
+                spawn_stream(tracing::info_span!("networks"), async move {
+                    manager.tidy(node).await;
+                });
+            }
+        }
+    }
+
+    pub(super) async fn tidy(&self, node: NodeId) {
+        let host = self.fleet.host(&node).filter(|host| host.is_up());
+        let Some(host) = host else { return };
+        for own in host.tag.networks.here() {
+            if self.is_left_over(&host, &own) {
+                self.remove_left_over(&host, &own).await;
+            }
+        }
+    }
+
+    pub(super) async fn remove_left_over(&self, host: &Arc<Host>, own: &OwnNetwork) {
+        let _turn = self.networks.turn(own.id).await;
+        let still_there = host.tag.networks.of(own.id).as_ref() == Some(own);
+        if still_there && host.is_up() && self.is_left_over(host, own) {
+            self.delete_network(host, own).await;
+        }
+    }
+
+    pub(super) fn is_left_over(&self, host: &Host, own: &OwnNetwork) -> bool {
+        let node = host.tag.id;
+        let cluster = self.cluster();
+        let bound = cluster.network(own.id).and_then(|network| network.node());
+        let joined = !self.fleet.inventory.joined(&node, own.id).is_empty();
+        // Before all containers are listed nobody knows who joins; and those that are to be removed join still.
+        let is_settled = host.is_synced() && cluster.removals_due_on(node).next().is_none();
+        is_settled && is_left_over(bound, node, joined)
+    }
+
+    pub(super) async fn delete_network(&self, host: &Arc<Host>, own: &OwnNetwork) {
+        let call = EngineCall::delete(format!("/networks/{}", own.engine_id));
+        let answer = tokio::time::timeout(PATIENCE, host.call(call)).await;
+        match answer.unwrap_or_else(|_| Err(host.no_answer(PATIENCE))) {
+            Ok(reply) if reply.status.is_success() || reply.status == StatusCode::NOT_FOUND => {
+                tracing::info!(network = own.name, node = %host.tag.name, "network removed");
+                host.reread(ListKind::Networks).await;
+                return;
+            }
+            Ok(reply) => {
+                tracing::warn!(network = own.name, node = %host.tag.name, message = reply.message(), "a network could not be removed");
+            }
+            Err(error) => {
+                tracing::warn!(network = own.name, %error, "a network could not be removed");
+            }
+        }
+        lock(&self.networks.failed).insert(host.tag.id);
+        self.networks.wake.notify_one();
+    }
+}
+
+/// Whether the state knows what the engine has.
+fn is_recorded(network: &Network, node: NodeId, own: &OwnNetwork) -> bool {
+    network.realised
+        == Realised::On {
+            node,
+            engine_id: Some(own.engine_id),
+        }
+}
+
+/// Whether what a node has of a network is needed there no more: the network is bound elsewhere, nowhere or gone, and no
+/// container of the node joins it.
+pub(super) fn is_left_over(bound: Option<NodeId>, node: NodeId, joined: bool) -> bool {
+    bound != Some(node) && !joined
+}
