@@ -1,7 +1,7 @@
 //! Where the engines, the stock CLI and the image come from.
 //!
 //! A recent engine of the machine is used as it is. Otherwise the packages are unpacked, not installed, below the lab
-//! folder: once per machine, whoever asks first, while others wait. Only `iproute2`, `iptables` and, for the old compose,
+//! folder: once per machine, whoever asks first, while others wait. Only `iproute2`, `iptables`, `procps` and, for the old compose,
 //! `python3-venv` are installed.
 //!
 //! **Invariant**: what stands under its final name is whole; a folder in the making has another name.
@@ -344,10 +344,16 @@ fn say(line: &str) {
     eprintln!("lab: {line}");
 }
 
-/// `ip` and `iptables` must match the machine, so they are the only packages that are really installed.
+/// What engines call of their host: it must match the machine, so these are the only packages that are really installed. A
+/// minimal Debian lacks all of them; `ps` is what `docker top` asks.
 fn install_tools() -> Result<()> {
     let machine = Engine { root: "/".into() };
-    let missing: Vec<&str> = [("ip", "iproute2"), ("iptables", "iptables")]
+    let tools = [
+        ("ip", "iproute2"),
+        ("iptables", "iptables"),
+        ("ps", "procps"),
+    ];
+    let missing: Vec<&str> = tools
         .into_iter()
         .filter(|(program, _)| {
             machine.program(program).is_err() && !Path::new("/sbin").join(program).is_file()
@@ -357,10 +363,7 @@ fn install_tools() -> Result<()> {
     if missing.is_empty() {
         return Ok(());
     }
-    say(&format!(
-        "installing {} with apt-get",
-        missing.join(" and ")
-    ));
+    say(&format!("installing {} with apt-get", missing.join(", ")));
     install_packages(&missing)
 }
 
