@@ -3,6 +3,7 @@
 
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::net::IpAddr;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use api_compat::container_item::{Head, Port, ShownAs, Template};
@@ -23,6 +24,9 @@ use crate::model::{
 };
 
 const NANOS: i64 = 1_000_000_000;
+/// Seconds since 1970 that count as a time, 1843 to 2255: sums and differences of such times, in nanoseconds, fit an `i64`,
+/// whatever an engine claims.
+const TIMES: RangeInclusive<i64> = -4_000_000_000..=9_000_000_000;
 
 /// What all containers of one node share in their replies.
 #[derive(Debug)]
@@ -280,7 +284,7 @@ impl Container {
         Ok(Self {
             id,
             host: Arc::clone(host),
-            created_nanos: head.created.saturating_mul(NANOS),
+            created_nanos: head.created.clamp(*TIMES.start(), *TIMES.end()) * NANOS,
             state: RunState::read(&head.state),
             since: Since::default(),
             request,
@@ -381,7 +385,7 @@ impl Container {
         match from {
             Some(from) => self
                 .status
-                .render((now - from).div_euclid(NANOS).max(0))
+                .render(now.saturating_sub(from).div_euclid(NANOS).max(0))
                 .to_string(),
             None => self.status_text.to_string(),
         }
@@ -437,4 +441,47 @@ fn label_hashes(head: &Head<'_>) -> Box<[u64]> {
         .filter(|(key, _)| !labels::is_hidden(key) && key != labels::NODE)
         .flat_map(|(key, value)| both(key, value))
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{ClusterId, NodeId};
+
+    fn created_at(seconds: i64) -> Container {
+        let tag = Arc::new(HostTag::new(
+            NodeId::from_bytes([1; 16]),
+            "alpha".parse().expect("a name"),
+            None,
+            "tcp://10.0.0.1:2375".parse().expect("an endpoint"),
+            ClusterId::from_bytes([9; 16]),
+            false,
+        ));
+        let item = serde_json::json!({
+            "Id": ContainerId::from_bytes([5; 32]),
+            "Names": ["/web"],
+            "Created": seconds,
+            "State": "running",
+            "Status": "Up 2 seconds",
+        });
+        Container::read(item.to_string().as_bytes(), &tag).expect("reads")
+    }
+
+    #[test]
+    fn no_time_of_an_engine_is_too_far_to_reckon_with() {
+        let now = 1_764_000_000 * NANOS;
+        assert_eq!(created_at(1_764_000_000).created_nanos, now);
+        for seconds in [i64::MIN, i64::MAX] {
+            let created = created_at(seconds).created_nanos;
+            assert!(created.checked_add(NANOS).is_some(), "{created}");
+            assert!(now.checked_sub(created).is_some(), "{created}");
+        }
+        let mut running = created_at(0);
+        running.since.started = Some(i64::MIN);
+        assert!(
+            running.status_at(now).starts_with("Up "),
+            "{}",
+            running.status_at(now)
+        );
+    }
 }
