@@ -6,6 +6,7 @@
 //! * [`flotilla`]: the product binary, built, started and stopped
 //! * [`pool`]: engines behind one manager, and the CLI for it in lines of shell
 //! * [`counter`]: counts the requests that reach an engine
+//! * [`liar`]: in front of an engine, changes what it says
 //! * [`fake_engine`]: fleets of engines that only pretend, for sizes no machine has
 //! * [`mod@bench`]: tables with bounds, and managers over such fleets
 //! * [`mod@images`]: images made for a test
@@ -34,6 +35,7 @@ pub mod http;
 pub mod images;
 pub mod install;
 pub mod lab;
+pub mod liar;
 pub mod pool;
 mod process;
 pub mod registry;

@@ -16,6 +16,7 @@ mod faults;
 mod finding;
 mod image_faults;
 mod images;
+mod lies;
 mod midway;
 mod network_faults;
 mod networks;
@@ -58,6 +59,7 @@ fn main() -> ExitCode {
         entry::cases(),
         faults::cases(),
         midway::cases(),
+        lies::cases(),
         old_clients::cases(),
         bad_input::cases(),
         binds::cases(),
