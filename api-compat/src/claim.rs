@@ -17,11 +17,20 @@ pub struct Claim {
 impl Claim {
     /// The claim of a `HostConfig`. Values that make no sense claim nothing: the engine will refuse them.
     pub fn of_host_config(host: View<'_>) -> Self {
+        Self::of(|key| host.get_folded(key).filter(says_something))
+    }
+
+    /// The claim of a `HostConfig` once it was updated: what the update leaves out, or has as zero, stays as it is.
+    pub fn of_update(update: View<'_>, host: View<'_>) -> Self {
+        Self::of(|key| {
+            let asked = update.get_folded(key).filter(says_something);
+            asked.or_else(|| host.get_folded(key))
+        })
+    }
+
+    fn of<'a>(field: impl Fn(&'static str) -> Option<View<'a>>) -> Self {
         let number = |key| {
-            let value = host
-                .get_folded(key)
-                .and_then(|value| value.i64())
-                .unwrap_or_default();
+            let value = field(key).and_then(|value| value.i64()).unwrap_or_default();
             u64::try_from(value).unwrap_or_default()
         };
         let first = |values: [u64; 2]| {
@@ -30,8 +39,7 @@ impl Claim {
                 .find(|value| *value > 0)
                 .unwrap_or_default()
         };
-        let cpus = host
-            .get_folded("CpusetCpus")
+        let cpus = field("CpusetCpus")
             .and_then(|set| set.str())
             .map_or(0, |set| cpus_in(&set));
         Self {
@@ -45,6 +53,12 @@ impl Claim {
             memory_bytes: first([number("MemoryReservation"), number("Memory")]),
         }
     }
+}
+
+/// Whether a field is more than it is when it is left out.
+fn says_something(value: &View<'_>) -> bool {
+    value.i64().is_some_and(|number| number != 0)
+        || value.str().is_some_and(|text| !text.is_empty())
 }
 
 /// A quota in CPU nanoseconds a second; the kernel's period is 100 ms if none is given.
@@ -117,5 +131,53 @@ mod tests {
             0,
         );
         check("[]", 0, 0);
+    }
+
+    #[test]
+    fn an_update_changes_what_it_says_and_nothing_else() {
+        let check = |host: &str, update: &str, cpu_nanos: u64, memory_bytes: u64| {
+            let config = View::parse(host.as_bytes()).expect("JSON");
+            let asked = View::parse(update.as_bytes()).expect("JSON");
+            assert_eq!(
+                Claim::of_update(asked, config),
+                Claim {
+                    cpu_nanos,
+                    memory_bytes
+                },
+                "{host} {update}"
+            );
+        };
+        let both = r#"{"NanoCpus":500000000,"Memory":400,"MemoryReservation":100}"#;
+        check(both, "{}", 500_000_000, 100);
+        // The reservation is what counts, as in a create.
+        check(
+            both,
+            r#"{"Memory":600,"MemoryReservation":0}"#,
+            500_000_000,
+            100,
+        );
+        check(both, r#"{"MemoryReservation":200}"#, 500_000_000, 200);
+        check(
+            both,
+            r#"{"CpusetCpus":"0-3","NanoCpus":0}"#,
+            500_000_000,
+            100,
+        );
+        check(both, r#"{"NanoCpus":1000000000}"#, 1_000_000_000, 100);
+        let quota = r#"{"CpuQuota":50000,"CpuPeriod":0}"#;
+        check(quota, r#"{"CpuPeriod":50000}"#, 1_000_000_000, 0);
+        check(quota, r#"{"CpuQuota":-1}"#, 0, 0);
+        check(
+            "{}",
+            r#"{"Memory":64,"CpusetCpus":"0,1"}"#,
+            2_000_000_000,
+            64,
+        );
+        check(
+            r#"{"CpusetCpus":"0,1"}"#,
+            r#"{"CpusetCpus":""}"#,
+            2_000_000_000,
+            0,
+        );
     }
 }

@@ -89,7 +89,7 @@ impl Manager {
         joins: &Joins,
         cluster: &Cluster,
     ) -> Result<Request, Error> {
-        let strategy = order.strategy.unwrap_or(self.settings.placing.strategy);
+        let strategy = order.strategy.unwrap_or(self.strategy());
         Ok(Request {
             claim: self.claim(order.wanted),
             generic: cluster.counted(order.wanted.generic.clone()),
@@ -204,9 +204,19 @@ impl Manager {
             .free_number(protocol, range, start, will_do)
     }
 
+    /// The cluster's strategy, for containers that ask for none.
+    pub fn strategy(&self) -> Strategy {
+        self.settings.placing.strategy
+    }
+
     /// CPU and memory that the container claims.
     pub(super) fn claim(&self, wanted: &Create<'_>) -> Resources {
         let stated = Resources::new(wanted.claim.cpu_nanos, wanted.claim.memory_bytes);
+        self.claim_where_stated(stated)
+    }
+
+    /// What a container claims that states so much.
+    pub fn claim_where_stated(&self, stated: Resources) -> Resources {
         self.settings.placing.claim(stated)
     }
 

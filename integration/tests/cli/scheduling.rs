@@ -36,6 +36,7 @@ fn strategies(lab: &Lab) -> Result<()> {
         nodes.insert(pool.node_of(name)?);
     }
     ensure!(nodes.len() == 1, "packed onto {nodes:?}");
+    contains(&pool.ok("info")?, " Strategy: binpack\n")?;
     pool.ok("run -d --name=b1 -l com.flotilla.strategy=spread busybox sleep 600")?;
     ensure!(!nodes.contains(&pool.node_of("b1")?), "it was packed too");
     pool.ok("run -d --name=c1 -l com.flotilla.strategy=random busybox sleep 600")?;
@@ -231,6 +232,20 @@ fn reserved(lab: &Lab) -> Result<()> {
         "update -m 170m --memory-swap 400m a1",
         "lacks memory (need 30MiB, 20MiB free of 300MiB)",
     )?;
+    contains(&pool.ok("info")?, "└ Reserved Memory: 280MiB / 300MiB\n")?;
+    // A reservation is what counts, also once the limit is changed.
+    pool.ok("rm -f a6")?;
+    pool.ok("run -d --name=b6 -m 60m --memory-reservation 20m busybox sleep 600")?;
+    pool.ok("update -m 90m --memory-swap 400m b6")?;
+    let reserved = |mib: &str| {
+        let shown = pool.ok("info")?;
+        contains(&shown, &format!("└ Reserved Memory: {mib}MiB / 300MiB\n"))
+    };
+    reserved("160")?;
+    pool.ok("update --memory-reservation 30m b6")?;
+    reserved("170")?;
+    pool.ok("rm -f b6")?;
+    pool.ok("run -d --name=a6 busybox sleep 600")?;
     // What runs there behind the pool's back counts, also when a container is to start again.
     pool.ok("stop -t 0 a1")?;
     let node = pool.node_of("a1")?;

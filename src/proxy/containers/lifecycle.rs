@@ -16,7 +16,7 @@ use super::super::Proxy;
 use super::super::exchange::Exchange;
 use super::super::reply::{self, Outcome, Reply, from_manager};
 use super::pass_to;
-use crate::engine::{Container, Host, full};
+use crate::engine::{Container, EngineCall, Host, full};
 use crate::manager;
 use crate::model::{Caller, Resources};
 
@@ -235,20 +235,8 @@ async fn update(
     let body = exchange.read_body().await?;
     let caller = exchange.peer.caller.clone();
     let before = proxy.manager.claim_of(&container);
-    if let Ok(update) = View::parse(&body) {
-        let asked = Claim::of_host_config(update);
-        let claim = Resources {
-            cpu_nanos: if asked.cpu_nanos == 0 {
-                before.cpu_nanos
-            } else {
-                asked.cpu_nanos
-            },
-            memory_bytes: if asked.memory_bytes == 0 {
-                before.memory_bytes
-            } else {
-                asked.memory_bytes
-            },
-        };
+    if let Some(stated) = stated_after(&host, &container, &body).await {
+        let claim = proxy.manager.claim_where_stated(stated);
         proxy
             .manager
             .claim_for_update(&container, claim, &caller)
@@ -275,4 +263,16 @@ async fn update(
             .await;
     }
     reply
+}
+
+/// What a container of ours will state that it claims. Unknown if its engine does not say what it states now: the update
+/// will fail there too.
+async fn stated_after(host: &Host, container: &Container, update: &[u8]) -> Option<Resources> {
+    container.request?;
+    let update = View::parse(update).ok()?;
+    let inspect = EngineCall::get(format!("/containers/{}/json", container.id));
+    let known = host.ask(inspect).await.ok()?.body;
+    let config = View::parse(&known).ok()?.get("HostConfig")?;
+    let claim = Claim::of_update(update, config);
+    Some(Resources::new(claim.cpu_nanos, claim.memory_bytes))
 }
