@@ -293,7 +293,7 @@ fn pool(proxy: &Proxy, hosts: &[Arc<Host>]) -> Pool {
         ),
         system_time: api_compat::timestamp::rfc3339_nano(now),
         rows: vec![
-            ("Strategy".to_owned(), "spread".to_owned()),
+            ("Strategy".to_owned(), proxy.manager.strategy().to_string()),
             (
                 "Nodes".to_owned(),
                 (hosts.len() + joining.len()).to_string(),
@@ -320,7 +320,10 @@ fn pool(proxy: &Proxy, hosts: &[Arc<Host>]) -> Pool {
         }
         images.extend(host.images().all().iter().map(|image| image.id.clone()));
         let labels = labels(proxy, host);
-        let availability = cluster.node(host.tag.id).map(|node| node.availability);
+        let node = cluster.node(host.tag.id);
+        let availability = node.map(|node| node.availability);
+        // What is reserved is reserved of this, which may be less than it has, or more.
+        let allocatable = node.map_or(facts.capacity, |node| node.capacity());
         let status = match health.verdict {
             Verdict::Ready if !host.is_counted() => {
                 "Ready (its containers are being counted)".to_owned()
@@ -363,9 +366,9 @@ fn pool(proxy: &Proxy, hosts: &[Arc<Host>]) -> Pool {
             running,
             paused,
             reserved_cpu_nanos: reserved.cpu_nanos,
-            cpu_nanos: facts.capacity.cpu_nanos,
+            cpu_nanos: allocatable.cpu_nanos,
             reserved_memory_bytes: reserved.memory_bytes,
-            memory_bytes: facts.capacity.memory_bytes,
+            memory_bytes: allocatable.memory_bytes,
             generic,
             labels,
             updated_at: api_compat::timestamp::rfc3339_nano(health.last_seen),
