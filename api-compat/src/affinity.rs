@@ -73,7 +73,7 @@ impl Affinity {
     pub fn exact(&self) -> Option<&str> {
         match &self.pattern {
             Pattern::Text { text, .. } => Some(text),
-            Pattern::Regex(_) | Pattern::Network { .. } => None,
+            Pattern::Regex(_) | Pattern::Network { .. } | Pattern::OneOf(_) => None,
         }
     }
 
@@ -192,6 +192,7 @@ mod tests {
             "\"container=web\": it has neither == nor !=, as in container==web",
         );
         refuses("web", "as in container==web");
+        refuses("container==!web", "written with !=, as in container!=web");
         refuses(
             "container==",
             "a value must follow the operator, as in container==b",

@@ -56,6 +56,7 @@ pub(crate) enum Pattern {
     Text { text: String, any_case: bool },
     Regex(Regex),
     Network { address: IpAddr, prefix: u8 },
+    OneOf(Vec<Pattern>),
 }
 
 /// Why a text is no constraint.
@@ -76,6 +77,18 @@ impl Constraint {
         read(text).map_err(|problem| BadConstraint {
             text: text.to_owned(),
             problem,
+        })
+    }
+
+    /// Reads a whitelist of classic Swarm, `node==host1|host2`: a constraint on the node's name.
+    pub fn parse_whitelist(text: &str) -> Result<Self, BadConstraint> {
+        let read = Self::parse(text)?;
+        if read.key == Key::Node {
+            return Ok(read);
+        }
+        Err(BadConstraint {
+            problem: "a whitelist names nodes, as in node==host1|host2".to_owned(),
+            text: read.text,
         })
     }
 
@@ -155,7 +168,10 @@ pub(crate) fn split(text: &str) -> Result<Parts<'_>, String> {
     let operators = [text.find("=="), text.find("!=")];
     let at = operators.into_iter().flatten().min().ok_or_else(|| {
         let (key, value) = text.split_once('=').unwrap_or(("zone", "b"));
-        format!("it has neither == nor !=, as in {key}=={value}")
+        match value.strip_prefix('!') {
+            Some(value) => format!("it has neither == nor !=, as in {key}!={value}"),
+            None => format!("it has neither == nor !=, as in {key}=={value}"),
+        }
     })?;
     let (key, rest) = text.split_at(at);
     let (operator, value) = rest.split_at(2);
@@ -173,6 +189,12 @@ pub(crate) fn split(text: &str) -> Result<Parts<'_>, String> {
     if value.starts_with('=') {
         return Err(format!(
             "the operator is {operator}, with no further = behind it"
+        ));
+    }
+    // No value begins so, and what was meant is the opposite.
+    if let Some(rest) = value.strip_prefix('!') {
+        return Err(format!(
+            "what is not to be is written with !=, as in {key}!={rest}"
         ));
     }
     if value.contains(char::is_control) {
@@ -237,7 +259,24 @@ fn read_pattern(key: &Key, value: &str) -> Result<Pattern, String> {
     if *key == Key::Address {
         return read_network(value);
     }
-    pattern(value, !matches!(key, Key::Node | Key::Bare(_)))
+    if *key == Key::Node {
+        return read_names(value);
+    }
+    pattern(value, !matches!(key, Key::Bare(_)))
+}
+
+/// A pattern for names of nodes, or several with `|` or commas between, which no name has.
+fn read_names(value: &str) -> Result<Pattern, String> {
+    let is_regex = value.len() > 1 && value.starts_with('/') && value.ends_with('/');
+    if is_regex || !value.contains(['|', ',']) {
+        return pattern(value, false);
+    }
+    let names = value.split(['|', ',']).map(str::trim);
+    let names = names.map(|name| match name {
+        "" => Err("between the bars stands a name, as in node==host1|host2".to_owned()),
+        name => pattern(name, false),
+    });
+    names.collect::<Result<_, _>>().map(Pattern::OneOf)
 }
 
 /// A text, a glob or a regular expression.
@@ -301,6 +340,7 @@ impl Pattern {
             Self::Network { address, prefix } => value
                 .parse()
                 .is_ok_and(|value| is_within(value, *address, *prefix)),
+            Self::OneOf(patterns) => patterns.iter().any(|pattern| pattern.is_match(value)),
         }
     }
 }
@@ -393,6 +433,15 @@ mod tests {
         allows("node==/^ost/", &["host1"], false);
         allows("node==/ost/", &["host1"], true);
         allows("node!=~/ost/", &["host1"], false);
+        allows("node==/host1|host2/", &["host2"], true);
+        allows("node==host1|host2", &["host2", "0a"], true);
+        allows("node==host1, h*2", &["host2", "0a"], true);
+        allows("node==host1|host2", &["host3", "0a"], false);
+        allows("node!=host1|host2", &["host2", "0a"], false);
+        allows("node!=host1|host2", &["host3", "0a"], true);
+        // Elsewhere they are letters as any.
+        allows("zone==a|b", &["b"], false);
+        allows("zone==a|b", &["a|b"], true);
         allows("node.labels.zone==/^B$/", &["b"], true);
         allows("zone==/", &["/"], true);
         allows("zone==/^\\w+$/", &["b_1"], true);
@@ -429,6 +478,10 @@ mod tests {
         refuses("zone!=~", "a value must follow the operator, as in zone!=b");
         refuses("zone===b", "the operator is ==, with no further =");
         refuses("zone==a\nb", "control character");
+        refuses("zone==!b", "written with !=, as in zone!=b");
+        refuses("zone==~!b", "written with !=, as in zone!=b");
+        refuses("zone=!b", "neither == nor !=, as in zone!=b");
+        refuses("node==host1||host2", "between the bars stands a name");
         refuses("node.lables.zone==b", "is none of node.id, node.hostname");
         refuses("node.labels.==b", "is none of node.id");
         refuses(
@@ -441,6 +494,44 @@ mod tests {
             "neither an IP address nor a network",
         );
         refuses("node.ip==host1", "neither an IP address nor a network");
+    }
+
+    #[test]
+    fn a_whitelist_names_nodes() {
+        let read =
+            |text: &str| Constraint::parse_whitelist(text).map_err(|error| error.to_string());
+        let whitelist = read("node==host1|host2").expect("a whitelist");
+        assert!(whitelist.allows(&["host2", "0a"]) && !whitelist.allows(&["host3", "0b"]));
+        assert_eq!(
+            read("zone==b"),
+            Err(
+                "invalid constraint \"zone==b\": a whitelist names nodes, as in node==host1|host2"
+                    .to_owned()
+            )
+        );
+        assert!(read("host1").is_err());
+    }
+
+    /// Those of its documentation, `docs/scheduler/filter`.
+    #[test]
+    fn the_examples_of_classic_swarm_mean_what_they_meant() {
+        allows("storage==ssd", &["ssd"], true);
+        allows("region==us-east", &["us-east"], true);
+        allows("region==us*", &["us-east"], true);
+        allows("region==us-east*", &["us-west"], false);
+        allows("region!=us-east", &["us-west"], true);
+        allows("node==node-1", &["node-1", "a"], true);
+        allows("node==/node-[12]/", &["node-2", "b"], true);
+        allows("node==/node-\\d/", &["node-2", "b"], true);
+        allows("node!=/foo\\[bar\\]/", &["foo[bar]", "b"], false);
+        allows("node==/(?i)node1/", &["NODE1", "b"], true);
+        allows("region==~us-east", &["eu"], false);
+        check("region==~us-east", "region", true);
+        check("region!=~us*", "region", true);
+        allows("kernelversion==4.4.0*", &["4.4.0-21-generic"], true);
+        allows("operatingsystem==*Ubuntu*", &["Ubuntu 14.04"], true);
+        allows("storagedriver==aufs", &["overlay2"], false);
+        allows("com.example.environment!=production", &["test"], true);
     }
 
     proptest! {

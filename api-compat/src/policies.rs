@@ -2,7 +2,9 @@
 //!
 //! `-e constraint:zone==b`, or the label `com.docker.swarm.constraints=["zone==b"]`; likewise `-e affinity:container==web`. The
 //! entries never reach the engine: they are written into the label, so that whoever looks at the container sees what was
-//! asked. Easier to write are labels of ours: `com.flotilla.constraint=zone==b; disk==ssd`.
+//! asked. Easier to write are labels of ours: `com.flotilla.constraint=zone==b; disk==ssd`. Whitelists of nodes
+//! (`-e whitelist:node==host1|host2`) are constraints by another name. What is to become of a container whose node is lost
+//! (`-e reschedule:on-node-failure`) is read and kept likewise.
 //!
 //! Source: Docker Swarm 1.2.9 `cluster/config.go`. There what cannot be read is dropped; here it is refused.
 //!
@@ -17,15 +19,28 @@ use crate::json_view::View;
 const CONSTRAINTS: Policy = Policy {
     prefix: "constraint:",
     label: "com.docker.swarm.constraints",
-    list: "com.flotilla.constraint",
+    list: Some("com.flotilla.constraint"),
     example: "zone==b",
 };
 const AFFINITIES: Policy = Policy {
     prefix: "affinity:",
     label: "com.docker.swarm.affinities",
-    list: "com.flotilla.affinity",
+    list: Some("com.flotilla.affinity"),
     example: "container==web",
 };
+const WHITELISTS: Policy = Policy {
+    prefix: "whitelist:",
+    label: "com.docker.swarm.whitelists",
+    list: None,
+    example: "node==host1|host2",
+};
+const RESCHEDULING: Policy = Policy {
+    prefix: "reschedule:",
+    label: "com.docker.swarm.reschedule-policies",
+    list: None,
+    example: "on-node-failure",
+};
+const ALL: [Policy; 4] = [CONSTRAINTS, AFFINITIES, WHITELISTS, RESCHEDULING];
 /// Which strategy is to place the container.
 const STRATEGY: &str = "com.flotilla.strategy";
 
@@ -36,7 +51,7 @@ struct Policy {
     /// The label that holds all of them, as a JSON array.
     label: &'static str,
     /// The label that holds more of them, with semicolons between.
-    list: &'static str,
+    list: Option<&'static str>,
     /// One that is right.
     example: &'static str,
 }
@@ -50,17 +65,22 @@ pub struct Policies {
     pub affinities: Vec<Affinity>,
     /// The name of the strategy that is to choose among the nodes that fit.
     pub strategy: Option<String>,
+    /// Whether it is to run elsewhere once its node is lost.
+    pub reschedule: bool,
 }
 
 impl Policies {
     /// Reads them in a body, takes their entries out of its environment and writes them into its labels.
     pub fn take(body: &mut Body<'_>) -> Result<Self, ApiError> {
-        let constraints = CONSTRAINTS.read(body)?;
-        let affinities = AFFINITIES.read(body)?;
-        let taken = [&constraints, &affinities].map(Wishes::label);
+        let wishes = [
+            CONSTRAINTS.read(body)?,
+            AFFINITIES.read(body)?,
+            WHITELISTS.read(body)?,
+            RESCHEDULING.read(body)?,
+        ];
+        let taken: Vec<_> = wishes.iter().filter_map(Wishes::label).collect();
         let labels: Vec<_> = taken
             .iter()
-            .flatten()
             .map(|(label, json)| (*label, json.as_str()))
             .collect();
         if !labels.is_empty() {
@@ -69,11 +89,7 @@ impl Policies {
             if let Some(entries) = entries {
                 body.edit().elements(entries, |entry| {
                     let text = entry.str().unwrap_or_default();
-                    let policies = [CONSTRAINTS, AFFINITIES];
-                    if policies
-                        .iter()
-                        .any(|policy| text.starts_with(policy.prefix))
-                    {
+                    if ALL.iter().any(|policy| text.starts_with(policy.prefix)) {
                         crate::json_edit::Change::Drop
                     } else {
                         crate::json_edit::Change::Keep
@@ -82,7 +98,8 @@ impl Policies {
             }
         }
         let strategy = label(body, STRATEGY).and_then(|value| value.str());
-        Self::parse(&constraints.all, &affinities.all, strategy.as_deref())
+        let all = wishes.each_ref().map(|wishes| wishes.all.as_slice());
+        Self::parse(all, strategy.as_deref())
     }
 
     /// Those of a container that exists: its labels hold all of them.
@@ -98,29 +115,58 @@ impl Policies {
                 Some(text) => policy.read_array(text)?,
                 None => Vec::new(),
             };
-            all.extend(listed(value(policy.list).unwrap_or_default()));
+            let list = policy.list.and_then(value);
+            all.extend(listed(list.unwrap_or_default()));
             Ok::<_, ApiError>(all)
         };
-        Self::parse(&read(CONSTRAINTS)?, &read(AFFINITIES)?, value(STRATEGY))
+        let all = [
+            read(CONSTRAINTS)?,
+            read(AFFINITIES)?,
+            read(WHITELISTS)?,
+            read(RESCHEDULING)?,
+        ];
+        Self::parse(all.each_ref().map(Vec::as_slice), value(STRATEGY))
     }
 
     fn parse(
-        constraints: &[String],
-        affinities: &[String],
+        [constraints, affinities, whitelists, rescheduling]: [&[String]; 4],
         strategy: Option<&str>,
     ) -> Result<Self, ApiError> {
         let bad = |error: &dyn std::error::Error| ApiError::bad_parameter(error.to_string());
         let constraints = constraints.iter().map(|text| Constraint::parse(text));
+        let whitelists = whitelists
+            .iter()
+            .map(|text| Constraint::parse_whitelist(text));
         let affinities = affinities.iter().map(|text| Affinity::parse(text));
         Ok(Self {
             constraints: constraints
+                .chain(whitelists)
                 .collect::<Result<_, _>>()
                 .map_err(|error| bad(&error))?,
             affinities: affinities
                 .collect::<Result<_, _>>()
                 .map_err(|error| bad(&error))?,
             strategy: strategy.map(str::to_owned),
+            reschedule: read_rescheduling(rescheduling)?,
         })
+    }
+}
+
+/// There are two policies, and a container has one of them.
+fn read_rescheduling(policies: &[String]) -> Result<bool, ApiError> {
+    match policies {
+        [] => Ok(false),
+        [one] if one == "off" => Ok(false),
+        [one] if one == "on-node-failure" => Ok(true),
+        [one] => Err(ApiError::bad_parameter(format!(
+            "invalid reschedule policy {}: it is on-node-failure or off",
+            crate::go_text::quote(one)
+        ))),
+        several => Err(ApiError::bad_parameter(format!(
+            "a container has one reschedule policy, on-node-failure or off, and not {}: {}",
+            several.len(),
+            several.join(", ")
+        ))),
     }
 }
 
@@ -167,7 +213,7 @@ impl Policy {
             let text = entry.str()?;
             Some(text.strip_prefix(self.prefix)?.to_owned())
         }));
-        let list = label(body, self.list).and_then(|value| value.str());
+        let list = self.list.and_then(|list| label(body, list)?.str());
         let listed = listed(list.as_deref().unwrap_or_default());
         let mut all = kept.clone();
         all.splice(before..before, listed);
@@ -185,13 +231,14 @@ impl Policy {
 
     fn read_array(&self, text: &str) -> Result<Vec<String>, ApiError> {
         serde_json::from_str(text).map_err(|_| {
+            let or = self.list.map_or_else(String::new, |list| {
+                format!("; without brackets, {list} takes them with semicolons between")
+            });
             ApiError::bad_parameter(format!(
-                "the label {} must be a JSON array of texts, as in [\"{}\"], and is {}; without brackets, {} takes them with \
-                 semicolons between",
+                "the label {} must be a JSON array of texts, as in [\"{}\"], and is {}{or}",
                 self.label,
                 self.example,
                 crate::go_text::quote(text),
-                self.list
             ))
         })
     }
@@ -303,6 +350,56 @@ mod tests {
         assert!(Policies::of_labels(&[("com.flotilla.affinity", "web")]).is_err());
     }
 
+    #[test]
+    fn a_whitelist_is_a_constraint() {
+        check(
+            r#"{"Image":"a","Env":["whitelist:node==h1|h2","constraint:zone==b"]}"#,
+            &["zone==b", "node==h1|h2"],
+            r#"{"Image":"a","Env":[],"Labels":{"com.docker.swarm.constraints":"[\"zone==b\"]","com.docker.swarm.whitelists":"[\"node==h1|h2\"]"}}"#,
+        );
+        let label = r#"{"Image":"a","Labels":{"com.docker.swarm.whitelists":"[\"node==h1\"]"}}"#;
+        check(label, &["node==h1"], label);
+        let kept = Policies::of_labels(&[("com.docker.swarm.whitelists", r#"["node==h1"]"#)]);
+        assert_eq!(kept.expect("policies").constraints.len(), 1);
+    }
+
+    #[test]
+    fn what_becomes_of_it_without_its_node_is_read() {
+        let check = |said: &str, expected: bool, sent: &str| {
+            let body = format!(r#"{{"Image":"a",{said}}}"#);
+            let mut read = Body::parse(body.as_bytes()).expect("a body");
+            let policies = Policies::take(&mut read).expect("policies");
+            assert_eq!(policies.reschedule, expected, "{said}");
+            let text = String::from_utf8(read.finish()).expect("text");
+            assert_eq!(text, format!(r#"{{"Image":"a",{sent}}}"#));
+        };
+        let label = r#""Labels":{"com.docker.swarm.reschedule-policies":"[\"on-node-failure\"]"}"#;
+        check(label, true, label);
+        check(
+            r#""Env":["reschedule:on-node-failure"]"#,
+            true,
+            &format!(r#""Env":[],{label}"#),
+        );
+        let off = r#""Labels":{"com.docker.swarm.reschedule-policies":"[\"off\"]"}"#;
+        check(
+            r#""Env":["reschedule:off"]"#,
+            false,
+            &format!(r#""Env":[],{off}"#),
+        );
+        refuses(
+            r#"{"Image":"a","Env":["reschedule:always"]}"#,
+            "invalid reschedule policy \"always\": it is on-node-failure or off",
+        );
+        refuses(
+            r#"{"Image":"a","Env":["reschedule:off","reschedule:on-node-failure"]}"#,
+            "a container has one reschedule policy, on-node-failure or off, and not 2: off, on-node-failure",
+        );
+        refuses(
+            r#"{"Image":"a","Labels":{"com.docker.swarm.reschedule-policies":"on-node-failure"}}"#,
+            "the label com.docker.swarm.reschedule-policies must be a JSON array of texts, as in [\"on-node-failure\"], and is \"on-node-failure\"",
+        );
+    }
+
     #[track_caller]
     fn refuses(body: &str, expected: &str) {
         let mut read = Body::parse(body.as_bytes()).expect("a body");
@@ -320,6 +417,10 @@ mod tests {
         refuses(
             r#"{"Image":"a","Labels":{"com.docker.swarm.constraints":"zone==b"}}"#,
             "the label com.docker.swarm.constraints must be a JSON array of texts, as in [\"zone==b\"], and is \"zone==b\"; without brackets, com.flotilla.constraint takes them with semicolons between",
+        );
+        refuses(
+            r#"{"Image":"a","Env":["whitelist:zone==b"]}"#,
+            "invalid constraint \"zone==b\": a whitelist names nodes, as in node==host1|host2",
         );
         refuses(
             r#"{"Image":"a","Env":["affinity:container=web"]}"#,

@@ -76,6 +76,8 @@ fn affinities(lab: &Lab) -> Result<()> {
         "-l 'com.docker.swarm.affinities=[\"container!=db\"]'",
         false,
     )?;
+    same(&format!("-e 'whitelist:node=={home}|nosuch'"), true)?;
+    same(&format!("-e constraint:node!={home}"), false)?;
     // A soft wish gives way, a hard one does not.
     pool.ok("run -d --name=x1 -e affinity:container==~nosuch busybox sleep 600")?;
     pool.refuses(
@@ -92,6 +94,8 @@ fn affinities(lab: &Lab) -> Result<()> {
     lab.host(1).docker(&["rmi", "only:there"])?;
     seen?;
     ensure!(pool.node_of("z1")? == "host2", "it is on another node");
+    let output = pool.run("create --name=r1 -e reschedule:on-node-failure busybox true")?;
+    contains(&output.stderr, "on-node-failure has no effect yet")?;
     // What was wished is a label, and no variable of the container.
     pool.ok("run -d --name=y1 -e affinity:container==db busybox sleep 600")?;
     let labels = pool.ok("inspect -f '{{json .Config.Labels}} {{json .Config.Env}}' y1")?;
@@ -127,6 +131,12 @@ fn bad_wishes(lab: &Lab) -> Result<()> {
             "invalid affinity \"container=web\": it has neither == nor !=, as in container==web",
         ),
         ("-e affinity:node==host1", "as in constraint:node==host1"),
+        (
+            "-e constraint:node==!host1",
+            "written with !=, as in node!=host1",
+        ),
+        ("-e whitelist:zone==b", "a whitelist names nodes"),
+        ("-e reschedule:always", "invalid reschedule policy"),
         (
             "-l com.flotilla.constraint=zone",
             "invalid constraint \"zone\"",

@@ -67,6 +67,13 @@ pub(super) async fn create(proxy: &Proxy, mut exchange: Exchange) -> Outcome {
     let created = proxy.manager.create(order).await.map_err(from_manager)?;
     let mut reply = reply::passed_on(created.reply.clone());
     let mut warnings: Vec<String> = created.warning.iter().cloned().collect();
+    if policies.reschedule {
+        warnings.push(
+            "the reschedule policy on-node-failure has no effect yet: if its node is lost, this container is not started on \
+             another one"
+                .to_owned(),
+        );
+    }
     if sees_one_node {
         warnings.push(format!(
             "this container is given the engine socket of node {} and sees that node only: to work with the whole pool, \
