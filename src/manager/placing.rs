@@ -8,6 +8,7 @@ use std::sync::Arc;
 use api_compat::create::{Create, HostPort, NetworkMode, Wanted, exposed_ports};
 use api_compat::image_ref::ImageRef;
 use api_compat::labels;
+use api_compat::platform;
 
 use super::networks::Joins;
 use super::{CreateOrder, Error, Manager};
@@ -99,7 +100,8 @@ impl Manager {
                 .collect(),
             image: order.wanted.image.to_string(),
             bring_image: true,
-            platform: platform(order.query.text("platform")),
+            platform: platform::asked(order.query.text("platform"))
+                .map(|(os, arch)| Platform { os, arch }),
             constraints: order.policies.constraints.clone(),
             pins: self.pins(order.wanted, joins, cluster)?,
             affinities: self.near(&order.policies.affinities, cluster),
@@ -428,15 +430,6 @@ fn with_tag(image: String) -> String {
         Ok(reference) => reference.or_latest().familiar(),
         Err(_) => image,
     }
-}
-
-/// `linux/amd64`, as `--platform` gives it; less than that is no wish that nodes could be told apart by.
-fn platform(text: &str) -> Option<Platform> {
-    let mut parts = text.split('/');
-    Some(Platform {
-        os: parts.next()?.to_owned(),
-        arch: parts.next()?.to_owned(),
-    })
 }
 
 #[cfg(test)]

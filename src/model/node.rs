@@ -148,6 +148,14 @@ pub struct Platform {
     pub arch: String,
 }
 
+impl Platform {
+    /// Whether a machine of this platform runs what is made for `other`: its own, and what came before it.
+    pub fn runs(&self, other: &Self) -> bool {
+        let older = |pair: (&str, &str)| matches!(pair, ("amd64", "386") | ("arm64", "arm"));
+        self == other || self.os == other.os && older((self.arch.as_str(), other.arch.as_str()))
+    }
+}
+
 impl fmt::Display for Platform {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.os, self.arch)

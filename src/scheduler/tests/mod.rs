@@ -469,6 +469,30 @@ fn an_image_that_is_nowhere_is_its_own_answer() {
 }
 
 #[test]
+fn a_machine_runs_what_was_made_for_its_older_kind() {
+    let check = |asked: &str, on: &str, expected: bool| {
+        let request = Request {
+            platform: Some(linux(asked)),
+            ..request()
+        };
+        let node = Candidate {
+            platform: Some(linux(on)),
+            ..host(1)
+        };
+        assert_eq!(
+            place(&request, &[node]).is_ok(),
+            expected,
+            "{asked} on {on}"
+        );
+    };
+    check("386", "amd64", true);
+    check("arm", "arm64", true);
+    check("amd64", "386", false);
+    check("arm64", "arm", false);
+    check("386", "arm64", false);
+}
+
+#[test]
 fn an_image_is_brought_to_nodes_of_its_platform_only() {
     let bring = Request {
         bring_image: true,
