@@ -126,7 +126,7 @@ pub struct Settings {
     /// What to do about a container after which the pool could not lose each of its nodes: `off`, `warn` or `refuse`
     /// [default: off]
     ///
-    /// Whether the CPU and memory that the containers of any one node claim would find room on the others. Containers with
+    /// Whether what the containers of any one node claim (CPU, memory, GPUs) would find room on the others. Containers with
     /// local volumes do not count: they cannot move.
     #[arg(long, value_name = "WORD")]
     pub survive_node_loss: Option<String>,

@@ -1,7 +1,7 @@
 //! N+1, as the settings ask for it: no create may leave the pool unable to lose a node, or it is warned of.
 //!
 //! All that runs and is not tied to its node by a volume counts, whether or not it would be restarted elsewhere by
-//! itself. CPU and memory count alone: constraints and the like may forbid more.
+//! itself. Its claims count alone: constraints and the like may forbid more.
 //!
 //! **Invariant**: it looks at what is promised with the choice in it, before the choice is committed.
 
@@ -11,8 +11,8 @@ use std::sync::{Mutex, PoisonError};
 use super::placing::Choice;
 use super::plan::tied_by;
 use super::{CreateOrder, Error, Manager};
-use crate::model::{NodeId, Realm, RequestId, Residence, Resources};
-use crate::scheduler::{Standby, Survival};
+use crate::model::{NodeId, Realm, RequestId, Residence};
+use crate::scheduler::{Load, Standby, Survival};
 use crate::state::Cluster;
 
 /// What is done about a create after which the pool could not lose each of its nodes.
@@ -68,13 +68,17 @@ impl Manager {
 
     /// Judges a choice: a warning, if there is one to give.
     fn survives(&self, order: &CreateOrder<'_>, choice: &Choice) -> Result<Option<String>, Error> {
-        let claim = self.claim(order.wanted);
         let mode = self.settings.placing.survive_node_loss;
-        if mode == SurviveNodeLoss::Off || claim == Resources::ZERO {
-            return Ok(None);
-        }
         let cluster = self.cluster();
         let node = choice.host.tag.id;
+        let generic = self.generic_claim(&order.wanted.generic, node, &cluster);
+        let load = Load {
+            amount: self.claim(order.wanted),
+            generic: cluster.counted((&generic).into()),
+        };
+        if mode == SurviveNodeLoss::Off || load.is_empty() {
+            return Ok(None);
+        }
         let mut volumes = order.wanted.volumes.iter();
         let movable = volumes.all(|volume| {
             let record = cluster.volume(Realm::DEFAULT, &volume.name);
@@ -85,7 +89,7 @@ impl Manager {
                 )
             })
         });
-        let at_risk = self.at_risk(&cluster, node, claim, movable);
+        let at_risk = self.at_risk(&cluster, node, &load, movable);
         let Some(lost) = at_risk.first() else {
             return Ok(None);
         };
@@ -110,26 +114,25 @@ impl Manager {
     }
 
     /// The nodes that the pool could not lose, once a node has one more claim.
-    fn at_risk(
-        &self,
-        cluster: &Cluster,
-        on: NodeId,
-        claim: Resources,
-        movable: bool,
-    ) -> Vec<NodeId> {
+    fn at_risk(&self, cluster: &Cluster, on: NodeId, more: &Load, movable: bool) -> Vec<NodeId> {
         let hosts = self.fleet.hosts();
         let up = cluster.nodes().filter(|node| node.is_ready());
         let standbys: Vec<Standby> = up
             .filter_map(|node| {
                 let host = hosts.get(&node.id)?;
                 let here = node.id == on;
-                let more = if here { claim } else { Resources::ZERO };
                 let unmanaged = self.fleet.inventory.counts(&node.id).unmanaged_claims;
-                let free = cluster.free(node.id).saturating_sub(unmanaged);
+                let mut free = cluster.free(node.id).saturating_sub(unmanaged);
+                let mut stock = self.stock(node.id, cluster);
+                if here {
+                    free = free.saturating_sub(more.amount);
+                    stock.take(&more.generic);
+                }
                 Some(Standby {
                     node: node.id,
                     takes_work: host.is_counted() && host.is_up() && node.takes_new_work(),
-                    free: free.saturating_sub(more),
+                    free,
+                    stock,
                     // A choice that is not committed has no digest: no plan is kept for it.
                     digest: cluster.totals(node.id).digest.wrapping_add(u64::from(here)),
                 })
@@ -138,8 +141,12 @@ impl Manager {
         let claims = |node: NodeId| {
             let running = cluster.placements_on(node);
             let running = running.filter(|one| one.claiming && tied_by(cluster, one).is_none());
-            let added = (node == on && movable).then_some(claim);
-            running.map(|one| one.claim).chain(added).collect()
+            let loads = running.map(|one| Load {
+                amount: one.claim,
+                generic: (&one.generic).into(),
+            });
+            let added = (node == on && movable).then(|| more.clone());
+            loads.chain(added).collect()
         };
         let mut survival = self
             .surviving

@@ -1,14 +1,46 @@
 //! N+1: whether what runs on any one node would find room on the others.
 //!
-//! Best fit decreasing: the claims of the lost node, the largest first, each go to the node that is left with least. A plan
-//! that was found is kept, and holds as long as the node has the same claims and the others still have the room that the
-//! plan takes. So a placement makes anew only the plans that it broke, which are few.
+//! Best fit decreasing: the claims of the lost node each go to the node that is left with least; first those on GPUs and the
+//! like, which few nodes have, then the others, the largest first. A plan that was found is kept, and holds as long as the
+//! node has the same claims and the others still have the room that the plan takes. So a placement makes anew only the
+//! plans that it broke, which are few.
 //!
 //! **Invariant**: a plan that is kept is a proof, whatever happened since it was made; what is at risk was tried anew.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
+use crate::model::generic::{Stock, Wishes};
 use crate::model::{NodeId, Resources};
+
+/// What a container claims, of all kinds.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Load {
+    /// CPU and memory.
+    pub amount: Resources,
+    /// What it claims beside that.
+    pub generic: Wishes,
+}
+
+impl Load {
+    /// Whether nothing is claimed.
+    pub fn is_empty(&self) -> bool {
+        self.amount == Resources::ZERO && self.generic.is_empty()
+    }
+
+    fn add(&mut self, more: &Self) {
+        self.amount = self.amount.saturating_add(more.amount);
+        for (name, amount) in more.generic.iter() {
+            self.generic.add(name, amount);
+        }
+    }
+
+    /// The same, but for what no node states that it has.
+    fn counted(&self, stated: &BTreeSet<String>) -> Self {
+        let mut counted = self.clone();
+        counted.generic.retain(|name| stated.contains(name));
+        counted
+    }
+}
 
 /// A node, as far as it matters when another one is lost.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,15 +51,32 @@ pub struct Standby {
     pub takes_work: bool,
     /// What it has left.
     pub free: Resources,
+    /// What it has beside that, and what is taken of it.
+    pub stock: Stock,
     /// Tells its claims of now from those of before.
     pub digest: u64,
+}
+
+impl Standby {
+    fn has_room(&self, load: &Load) -> bool {
+        self.takes_work
+            && load.amount.fits_in(self.free)
+            && self.stock.scarcity(&load.generic).is_none()
+    }
+
+    fn take(&mut self, load: &Load) {
+        self.free = self.free.saturating_sub(load.amount);
+        self.stock.take(&load.generic);
+    }
 }
 
 /// How the claims of one node would be spread over the others.
 #[derive(Debug, Clone)]
 struct Plan {
     digest: u64,
-    takes: BTreeMap<NodeId, Resources>,
+    /// What was counted beside CPU and memory.
+    stated: BTreeSet<String>,
+    takes: BTreeMap<NodeId, Load>,
 }
 
 /// The plans for the loss of each node.
@@ -42,22 +91,34 @@ impl Survival {
     pub fn at_risk(
         &mut self,
         nodes: &[Standby],
-        claims: impl Fn(NodeId) -> Vec<Resources>,
+        claims: impl Fn(NodeId) -> Vec<Load>,
     ) -> Vec<NodeId> {
+        let stated: BTreeSet<String> = nodes
+            .iter()
+            .flat_map(|node| node.stock.all_left().map(|(name, _)| name.to_owned()))
+            .collect();
         let by_id: BTreeMap<NodeId, &Standby> =
             nodes.iter().map(|node| (node.node, node)).collect();
         self.plans.retain(|node, _| by_id.contains_key(node));
         let mut at_risk = Vec::new();
         for lost in nodes {
             let plan = self.plans.get(&lost.node);
-            if plan.is_some_and(|plan| plan.holds(lost, &by_id)) {
+            if plan.is_some_and(|plan| plan.holds(lost, &by_id, &stated)) {
                 continue;
             }
             self.made += 1;
-            match spread(claims(lost.node), lost.node, nodes) {
+            let claims = claims(lost.node);
+            let claims = claims.iter().map(|load| load.counted(&stated));
+            match spread(claims.collect(), lost.node, nodes) {
                 Some(takes) => {
                     let digest = lost.digest;
-                    self.plans.insert(lost.node, Plan { digest, takes });
+                    let stated = stated.clone();
+                    let plan = Plan {
+                        digest,
+                        stated,
+                        takes,
+                    };
+                    self.plans.insert(lost.node, plan);
                 }
                 None => {
                     self.plans.remove(&lost.node);
@@ -75,35 +136,43 @@ impl Survival {
 }
 
 impl Plan {
-    fn holds(&self, lost: &Standby, by_id: &BTreeMap<NodeId, &Standby>) -> bool {
+    fn holds(
+        &self,
+        lost: &Standby,
+        by_id: &BTreeMap<NodeId, &Standby>,
+        stated: &BTreeSet<String>,
+    ) -> bool {
         self.digest == lost.digest
+            && self.stated == *stated
             && self.takes.iter().all(|(node, taken)| {
-                let still = by_id.get(node).filter(|node| node.takes_work);
-                still.is_some_and(|node| taken.fits_in(node.free))
+                let still = by_id.get(node);
+                still.is_some_and(|node| node.has_room(taken))
             })
     }
 }
 
 /// Best fit decreasing of the claims over the other nodes: what each takes, or nothing if one fits nowhere.
 fn spread(
-    mut claims: Vec<Resources>,
+    mut claims: Vec<Load>,
     lost: NodeId,
     nodes: &[Standby],
-) -> Option<BTreeMap<NodeId, Resources>> {
-    claims.retain(|claim| *claim != Resources::ZERO);
-    claims.sort_by_key(|claim| std::cmp::Reverse(size(*claim)));
+) -> Option<BTreeMap<NodeId, Load>> {
+    claims.retain(|claim| !claim.is_empty());
+    claims.sort_by_key(|claim| std::cmp::Reverse((!claim.generic.is_empty(), size(claim.amount))));
+    if claims.is_empty() {
+        return Some(BTreeMap::new());
+    }
     let others = nodes
         .iter()
         .filter(|node| node.node != lost && node.takes_work);
-    let mut rooms: Vec<(NodeId, Resources)> = others.map(|node| (node.node, node.free)).collect();
-    let mut takes: BTreeMap<NodeId, Resources> = BTreeMap::new();
+    let mut rooms: Vec<Standby> = others.cloned().collect();
+    let mut takes: BTreeMap<NodeId, Load> = BTreeMap::new();
     for claim in claims {
-        let fits = rooms.iter_mut().filter(|(_, free)| claim.fits_in(*free));
-        let (node, free) =
-            fits.min_by_key(|(node, free)| (size(free.saturating_sub(claim)), *node))?;
-        *free = free.saturating_sub(claim);
-        let taken = takes.entry(*node).or_default();
-        *taken = taken.saturating_add(claim);
+        let fits = rooms.iter_mut().filter(|node| node.has_room(&claim));
+        let least = |node: &&mut Standby| (size(node.free.saturating_sub(claim.amount)), node.node);
+        let room = fits.min_by_key(least)?;
+        room.take(&claim);
+        takes.entry(room.node).or_default().add(&claim);
     }
     Some(takes)
 }
@@ -119,8 +188,10 @@ fn size(amount: Resources) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use proptest::prelude::*;
+
+    use super::*;
+    use crate::model::generic::{Amount, Taken};
 
     fn id(number: u8) -> NodeId {
         NodeId::from_bytes([number; 16])
@@ -132,24 +203,43 @@ mod tests {
         Resources::new(0, amount * GIB)
     }
 
-    /// One word for each node: what is free there, a slash, and its claims with plus signs between, in GiB.
-    struct Pool(Vec<(Standby, Vec<Resources>)>);
+    /// `4g2` is 4 GiB and two GPUs; without a `g` nothing is said of GPUs.
+    fn read(text: &str) -> (u64, Option<u32>) {
+        let number = |text: &str| text.parse().expect("a number");
+        match text.split_once('g') {
+            Some((gib, gpus)) => (number(gib), Some(gpus.parse().expect("a number"))),
+            None => (number(text), None),
+        }
+    }
+
+    fn load((amount, gpus): (u64, Option<u32>)) -> Load {
+        let mut generic = Wishes::default();
+        generic.add("gpu", Amount::Count(gpus.unwrap_or_default()));
+        Load {
+            amount: gib(amount),
+            generic,
+        }
+    }
+
+    /// One word for each node: what is free there, a slash, and its claims with plus signs between.
+    struct Pool(Vec<(Standby, Vec<Load>)>);
 
     impl Pool {
         fn read(text: &str) -> Self {
             let read = |(number, word): (u8, &str)| {
                 let (free, claims) = word.split_once('/').expect("a slash");
-                let numbers = claims.split('+').filter(|text| !text.is_empty());
-                let claims: Vec<u64> = numbers
-                    .map(|text| text.parse().expect("a number"))
-                    .collect();
+                let claims = claims.split('+').filter(|text| !text.is_empty());
+                let claims: Vec<Load> = claims.map(|text| load(read(text))).collect();
+                let (free, gpus) = read(free);
+                let has = gpus.map(|gpus| ("gpu", u64::from(gpus)));
                 let standby = Standby {
                     node: id(number),
                     takes_work: true,
-                    free: gib(free.parse().expect("a number")),
-                    digest: claims.iter().fold(1, |digest, claim| digest * 31 + claim),
+                    free: gib(free),
+                    stock: Stock::new(has.into_iter().collect(), Taken::default()),
+                    digest: digest(&claims),
                 };
-                (standby, claims.into_iter().map(gib).collect())
+                (standby, claims)
             };
             Self((1..).zip(text.split_whitespace()).map(read).collect())
         }
@@ -163,6 +253,17 @@ mod tests {
             let at_risk = survival.at_risk(&nodes, claims);
             at_risk.iter().map(|node| node.as_bytes()[0]).collect()
         }
+    }
+
+    fn digest(claims: &[Load]) -> u64 {
+        let number = |load: &Load| {
+            let gpus: u64 = load.generic.iter().map(|_| 1000).sum();
+            load.amount.memory_bytes / GIB + gpus
+        };
+        let numbers = claims.iter().map(number);
+        numbers.fold(1, |digest: u64, claim| {
+            digest.wrapping_mul(31).wrapping_add(claim)
+        })
     }
 
     #[test]
@@ -179,6 +280,14 @@ mod tests {
         check("2/4 2/ 2/", &[1]);
         check("9/5", &[1]);
         check("9/", &[]);
+        // GPUs are looked at too, where somebody says how many there are.
+        check("9g0/1g1 9g1/ 9/", &[]);
+        check("9g0/1g2 9g1/ 9g1/", &[1]);
+        check("9g0/1g1+1g1 9g1/ 9g1/", &[]);
+        check("9/1g2 9/ 9/", &[]);
+        check("9g2/1g2 9/ 9/", &[1]);
+        // The room at the GPU is kept for what needs it.
+        check("9g0/4+3g1 4g1/ 9/", &[]);
         check("", &[]);
     }
 
@@ -201,23 +310,54 @@ mod tests {
         check("0/1+3 5/1 8/1+1", &mut survival, 7);
     }
 
+    #[test]
+    fn what_is_counted_from_now_on_is_planned_for() {
+        let mut survival = Survival::default();
+        assert_eq!(
+            Pool::read("9/1g1 9/ 9/").at_risk(&mut survival),
+            [] as [u8; 0]
+        );
+        assert_eq!(Pool::read("9g1/1g1 9/ 9/").at_risk(&mut survival), [1]);
+    }
+
+    /// Whether the claims can be spread over the rooms in any way.
+    fn fits_somehow(claims: &[Load], rooms: &mut [Standby]) -> bool {
+        let Some((first, rest)) = claims.split_first() else {
+            return true;
+        };
+        (0..rooms.len()).any(|at| {
+            if !rooms[at].has_room(first) {
+                return false;
+            }
+            let before = rooms[at].clone();
+            rooms[at].take(first);
+            let fits = fits_somehow(rest, rooms);
+            rooms[at] = before;
+            fits
+        })
+    }
+
     proptest! {
         #[test]
         fn what_is_kept_holds_as_well_as_what_is_made_anew(
-            steps in prop::collection::vec((0usize..4, 1u64..4, any::<bool>()), 1..40),
+            steps in prop::collection::vec((0usize..4, 1u64..4, 0u32..2, any::<bool>()), 1..40),
         ) {
-            let mut pool = Pool::read("9/ 7/ 12/ 8/");
+            let mut pool = Pool::read("9g1/ 7/ 12g3/ 8/");
             let mut survival = Survival::default();
-            for (at, claim, gives_back) in steps {
+            for (at, claim, gpus, gives_back) in steps {
                 let (node, claims) = &mut pool.0[at];
                 if gives_back {
                     let freed = claims.pop().unwrap_or_default();
-                    node.free = node.free.saturating_add(freed);
-                } else if gib(claim).fits_in(node.free) {
-                    claims.push(gib(claim));
-                    node.free = node.free.saturating_sub(gib(claim));
+                    node.free = node.free.saturating_add(freed.amount);
+                    node.stock.give_back(&freed.generic);
+                } else {
+                    let more = load((claim, Some(gpus)));
+                    if node.has_room(&more) {
+                        node.take(&more);
+                        claims.push(more);
+                    }
                 }
-                node.digest = claims.iter().fold(1, |digest, claim| digest * 31 + claim.memory_bytes / GIB);
+                node.digest = digest(claims);
                 let kept = pool.at_risk(&mut survival);
                 let anew = pool.at_risk(&mut Survival::default());
                 // A plan that was found earlier may do where greed finds none now, never the other way round.
@@ -225,9 +365,41 @@ mod tests {
                 // What holds together must hold for each: no more is taken of a node than it has.
                 for plan in survival.plans.values() {
                     for (taker, taken) in &plan.takes {
-                        let free = pool.0.iter().find(|(node, _)| node.node == *taker).map(|(node, _)| node.free);
-                        prop_assert!(taken.fits_in(free.unwrap_or_default()));
+                        let node = pool.0.iter().find(|(node, _)| node.node == *taker);
+                        prop_assert!(node.is_some_and(|(node, _)| node.has_room(taken)));
                     }
+                }
+            }
+        }
+
+        #[test]
+        fn a_node_that_can_be_lost_has_room_elsewhere(
+            nodes in prop::collection::vec(
+                (0u64..6, prop::option::of(0u32..3), prop::collection::vec((1u64..4, 0u32..2), 0..4), prop::bool::weighted(0.9)),
+                1..4,
+            ),
+        ) {
+            let words = nodes.iter().map(|(free, gpus, claims, _)| {
+                let gpus = gpus.map_or_else(String::new, |gpus| format!("g{gpus}"));
+                let claims: Vec<_> = claims.iter().map(|(gib, gpus)| format!("{gib}g{gpus}")).collect();
+                format!("{free}{gpus}/{}", claims.join("+"))
+            });
+            let mut pool = Pool::read(&words.collect::<Vec<_>>().join(" "));
+            for ((node, _), (.., takes_work)) in pool.0.iter_mut().zip(&nodes) {
+                node.takes_work = *takes_work;
+            }
+            let at_risk = pool.at_risk(&mut Survival::default());
+            let stated: BTreeSet<String> = nodes.iter().filter_map(|(_, gpus, ..)| gpus.map(|_| "gpu".to_owned())).collect();
+            for (lost, claims) in &pool.0 {
+                let others = pool.0.iter().map(|(node, _)| node).filter(|node| node.node != lost.node);
+                let mut rooms: Vec<Standby> = others.cloned().collect();
+                let claims: Vec<Load> = claims.iter().map(|claim| claim.counted(&stated)).collect();
+                let fits = fits_somehow(&claims, &mut rooms);
+                let is_at_risk = at_risk.contains(&lost.node.as_bytes()[0]);
+                prop_assert!(fits || is_at_risk, "{:?} has no room elsewhere", lost.node);
+                // With one node to go to there is nothing to be clever about.
+                if rooms.len() < 2 {
+                    prop_assert_eq!(fits, !is_at_risk);
                 }
             }
         }

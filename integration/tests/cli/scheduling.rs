@@ -328,6 +328,18 @@ fn survivable(lab: &Lab) -> Result<()> {
             "would find no room elsewhere",
         )?;
         pool.ok("rm -f s1 s2 s3")?;
+        // GPUs count as CPU and memory do: of two the second is for the loss of the first.
+        for name in ["host1", "host2"] {
+            let line = format!("node update {name} --label-add com.flotilla.resource.gpu=1");
+            pool.flotilla(&line)?.ok()?;
+        }
+        let gpu = "-l com.flotilla.resource.gpu=1 busybox sleep 600";
+        pool.ok(&format!("run -d --name=g1 {gpu}"))?;
+        pool.refuses(
+            &format!("run -d {gpu}"),
+            "would find no room elsewhere if that node was lost",
+        )?;
+        pool.ok("rm -f g1")?;
     }
     let pool = begin("warn")?;
     for name in ["a1", "a2", "a3", "a4"] {
