@@ -6,9 +6,8 @@ use clap::Args;
 use clap::builder::PossibleValuesParser;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
-use super::client::{self, Address, Client};
+use super::asking::{Error, ask};
 use crate::api::{DECISIONS, Decision, Standing};
-use crate::config::Surroundings;
 use crate::model::Resources;
 
 /// What `flotilla explain` takes.
@@ -34,35 +33,21 @@ Examples:
   See why web is where it is:
     flotilla explain web";
 
-/// Why a command failed.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// The manager.
-    #[error(transparent)]
-    Client(#[from] client::Error),
-    /// Nothing can be printed, or nothing awaited.
-    #[error(transparent)]
-    System(#[from] io::Error),
-}
-
 impl Explain {
     /// Does it, and prints to `out`.
     pub fn run(self, out: &mut impl Write) -> Result<(), Error> {
-        let surroundings = Surroundings::of_this_process();
-        let client = Client::new(Address::find(self.host.as_deref(), &surroundings)?);
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()?;
         let container = utf8_percent_encode(&self.container, NON_ALPHANUMERIC);
         let path = format!("{DECISIONS}/{container}");
-        let decision: Decision = runtime.block_on(client.get(&path))?;
-        if self.format.as_deref() == Some("json") {
-            let json = serde_json::to_string_pretty(&decision).map_err(io::Error::from)?;
-            writeln!(out, "{json}")?;
-        } else {
-            write!(out, "{}", text(&decision))?;
-        }
-        Ok(())
+        ask(self.host.as_deref(), async |client| {
+            let decision: Decision = client.get(&path).await?;
+            if self.format.as_deref() == Some("json") {
+                let json = serde_json::to_string_pretty(&decision).map_err(io::Error::from)?;
+                writeln!(out, "{json}")?;
+            } else {
+                write!(out, "{}", text(&decision))?;
+            }
+            Ok(())
+        })
     }
 }
 

@@ -3,6 +3,7 @@
 //! **Invariant**: one file per command says what it takes. `serve` is done by [`crate::app`]; all others are clients of a
 //! running manager.
 
+mod asking;
 mod client;
 mod explain;
 mod node;
@@ -12,9 +13,10 @@ mod serve;
 
 use clap::{Parser, Subcommand};
 
+pub use asking::Error;
 pub use client::{Address, Error as ClientError};
-pub use explain::{Error as ExplainError, Explain};
-pub use node::{Error as NodeError, Node};
+pub use explain::Explain;
+pub use node::Node;
 pub use plan::Plan;
 pub use serve::Serve;
 

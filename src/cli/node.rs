@@ -7,11 +7,11 @@ use clap::builder::PossibleValuesParser;
 use clap::{ArgGroup, Args, Subcommand};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
-use super::client::{self, Address, Client};
+use super::asking::{Error, ask};
+use super::client::Client;
 use super::node_table::{Filter, is_wanted, table};
 use crate::api::{self, AddNode, NODES, UpdateNode};
 use crate::clock;
-use crate::config::Surroundings;
 use crate::model::Availability;
 
 /// What `flotilla node` takes.
@@ -147,45 +147,16 @@ Examples:
   A manager elsewhere:
     flotilla node ls --host tcp://127.0.0.1:2375";
 
-/// Why a command failed.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// The manager.
-    #[error(transparent)]
-    Client(#[from] client::Error),
-    /// Some of several.
-    #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
-    Some(Vec<client::Error>),
-    /// The text of a label is none.
-    #[error("`{0}` is no label: give KEY=VALUE")]
-    Label(String),
-    /// Nothing can be printed, or nothing awaited.
-    #[error(transparent)]
-    System(#[from] io::Error),
-}
-
 impl Node {
     /// Does it, and prints to `out`.
     pub fn run(self, out: &mut impl Write) -> Result<(), Error> {
-        let surroundings = Surroundings::of_this_process();
-        let client = Client::new(Address::find(self.host.as_deref(), &surroundings)?);
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()?;
-        let done = runtime.block_on(async {
-            match self.command {
-                Command::Ls(ls) => ls.run(&client, out).await,
-                Command::Add(add) => add.run(&client, out).await,
-                Command::Rm(rm) => rm.run(&client, out).await,
-                Command::Update(update) => update.run(&client, out).await,
-                Command::Inspect(inspect) => inspect.run(&client, out).await,
-            }
-        });
-        match done {
-            // Whoever reads has read enough.
-            Err(Error::System(error)) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-            done => done,
-        }
+        ask(self.host.as_deref(), async |client| match self.command {
+            Command::Ls(ls) => ls.run(client, out).await,
+            Command::Add(add) => add.run(client, out).await,
+            Command::Rm(rm) => rm.run(client, out).await,
+            Command::Update(update) => update.run(client, out).await,
+            Command::Inspect(inspect) => inspect.run(client, out).await,
+        })
     }
 }
 

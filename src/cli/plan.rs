@@ -6,10 +6,10 @@ use std::io::{self, Write};
 use clap::builder::PossibleValuesParser;
 use clap::{ArgGroup, Args};
 
-use super::client::{Address, Client};
-use super::explain::{self, Error};
+use super::asking::{Error, ask};
+use super::explain;
 use crate::api::{AskPlan, Loss, PLAN, Plan as Answer};
-use crate::config::{Surroundings, read_cpus, read_size};
+use crate::config::{read_cpus, read_size};
 
 /// What `flotilla plan` takes.
 #[derive(Debug, Args)]
@@ -79,21 +79,18 @@ Examples:
 impl Plan {
     /// Asks, and prints to `out`.
     pub fn run(self, out: &mut impl Write) -> Result<(), Error> {
-        let surroundings = Surroundings::of_this_process();
-        let client = Client::new(Address::find(self.host.as_deref(), &surroundings)?);
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()?;
         let count = self.count.unwrap_or(1);
         let asked = self.asked();
-        let plan: Answer = runtime.block_on(client.post(PLAN, &asked))?;
-        if self.format.as_deref() == Some("json") {
-            let json = serde_json::to_string_pretty(&plan).map_err(io::Error::from)?;
-            writeln!(out, "{json}")?;
-        } else {
-            write!(out, "{}", text(&plan, count))?;
-        }
-        Ok(())
+        ask(self.host.as_deref(), async |client| {
+            let plan: Answer = client.post(PLAN, &asked).await?;
+            if self.format.as_deref() == Some("json") {
+                let json = serde_json::to_string_pretty(&plan).map_err(io::Error::from)?;
+                writeln!(out, "{json}")?;
+            } else {
+                write!(out, "{}", text(&plan, count))?;
+            }
+            Ok(())
+        })
     }
 
     fn asked(&self) -> AskPlan {
