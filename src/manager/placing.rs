@@ -107,12 +107,16 @@ impl Manager {
             affinities: self.near(&order.policies.affinities, cluster),
             features: order.features.clone(),
             strategy,
-            // Others throw no dice.
-            seed: match strategy {
-                Strategy::Random => u64::from_le_bytes(clock::random_bytes()),
-                Strategy::Spread | Strategy::Binpack => 0,
-            },
+            seed: self.seed(strategy),
         })
+    }
+
+    /// Throws the dice for the strategy that needs them.
+    pub(super) fn seed(&self, strategy: Strategy) -> u64 {
+        match strategy {
+            Strategy::Random => u64::from_le_bytes(clock::random_bytes()),
+            Strategy::Spread | Strategy::Binpack => 0,
+        }
     }
 
     fn chosen(

@@ -34,6 +34,20 @@ type AddedByNode = BTreeMap<NodeId, Added>;
 /// Containers that stay together.
 type Group = Vec<Arc<Placement>>;
 
+/// Containers of a node that is lost, and what they ask of another one, or why none will do.
+struct Moving {
+    containers: Vec<String>,
+    request: Result<Request, String>,
+}
+
+impl Moving {
+    fn size(&self) -> (u64, u64) {
+        let claim = self.request.as_ref().map(|request| request.claim);
+        let claim = claim.unwrap_or(Resources::ZERO);
+        (claim.memory_bytes, claim.cpu_nanos)
+    }
+}
+
 impl Manager {
     /// Where `count` containers like this one would go, and what would become of those of the node `lose` then.
     pub fn plan(
@@ -44,11 +58,18 @@ impl Manager {
         let cluster = self.cluster();
         let mut added = AddedByNode::new();
         let mut plan = Plan::default();
+        let mut moving = Vec::new();
         if let Some((order, count)) = order {
-            self.plan_creates(order, count, &cluster, &mut added, &mut plan)?;
+            let request = self.plan_creates(order, count, &cluster, &mut added, &mut plan)?;
+            let there = lose.and_then(|node| added.remove(&node));
+            let there = there.map_or(0, |added| added.containers);
+            moving.extend((0..there).map(|_| Moving {
+                containers: vec![planned_name(order).to_owned()],
+                request: Ok(request.clone()),
+            }));
         }
         if let Some(node) = lose {
-            plan.loss = Some(self.plan_loss(node, &cluster, added)?);
+            plan.loss = Some(self.plan_loss(node, &cluster, moving, added)?);
         }
         Ok(plan)
     }
@@ -60,15 +81,16 @@ impl Manager {
         cluster: &Cluster,
         added: &mut AddedByNode,
         plan: &mut Plan,
-    ) -> Result<(), Error> {
+    ) -> Result<Request, Error> {
         let mut request = self.request(order, &self.joins(order.wanted), cluster)?;
         let image = self.image(&request.image);
         let mut ledger = self.board().nodes(&request, image.as_deref(), self).clone();
         if request.image.is_empty() {
             ledger.change_all(|node| node.has_image = true);
         }
-        let name = order.name.as_deref().unwrap_or("(planned)");
+        let name = planned_name(order);
         for _ in 0..count {
+            request.seed = self.seed(request.strategy);
             // As a create: a port parts containers, but forbids none.
             let mut outcome = ledger.choose(&request);
             if outcome.is_err() && !request.ports.is_empty() {
@@ -78,7 +100,7 @@ impl Manager {
             let decision = scheduler::explain(outcome, &request, ledger.nodes());
             plan.decision = Some(told(order, name, &request, &decision));
             let Ok(chosen) = &decision.outcome else {
-                return Ok(());
+                break;
             };
             plan.placed.push(chosen.name.to_string());
             ledger.hold(chosen.node, &request, name);
@@ -92,7 +114,7 @@ impl Manager {
                 }
             }
         }
-        Ok(())
+        Ok(request)
     }
 
     /// Gives what runs on the node a place elsewhere, the largest first.
@@ -100,6 +122,7 @@ impl Manager {
         &self,
         node: NodeId,
         cluster: &Cluster,
+        mut moving: Vec<Moving>,
         mut added: AddedByNode,
     ) -> Result<Loss, Error> {
         let lost = cluster
@@ -109,9 +132,24 @@ impl Manager {
             node: lost.name.to_string(),
             ..Loss::default()
         };
-        for group in groups(cluster, node) {
-            let placed = self.plan_move(node, &group, cluster, &mut added);
-            let containers = group.iter().map(|placement| placement.name.clone());
+        let groups = groups(cluster, node).into_iter();
+        moving.extend(groups.map(|group| Moving {
+            containers: group.iter().map(|one| one.name.clone()).collect(),
+            request: self.request_to_move(node, &group, cluster),
+        }));
+        moving.sort_by_key(|moving| std::cmp::Reverse(moving.size()));
+        for Moving {
+            containers,
+            request,
+        } in moving
+        {
+            let placed = request.and_then(|mut request| {
+                for near in &mut request.affinities {
+                    near.nodes.remove(&node);
+                }
+                self.plan_move(node, &request, &containers[0], &mut added)
+            });
+            let containers = containers.into_iter();
             match placed {
                 Ok(node) => loss.movable.extend(containers.map(|container| Moved {
                     container,
@@ -128,20 +166,15 @@ impl Manager {
         Ok(loss)
     }
 
-    /// The node that would take a group, or why there is none.
+    /// The node that would take what was on another one, or why there is none.
     fn plan_move(
         &self,
         from: NodeId,
-        group: &[Arc<Placement>],
-        cluster: &Cluster,
+        request: &Request,
+        name: &str,
         added: &mut AddedByNode,
     ) -> Result<String, String> {
-        let mut volumes = group.iter().filter_map(|one| tied_by(cluster, one));
-        if let Some(volume) = volumes.next() {
-            return Err(format!("volume {volume} is on that node only"));
-        }
-        let request = self.request_to_move(from, group, cluster)?;
-        let mut nodes = self.board().nodes(&request, None, self).clone();
+        let mut nodes = self.board().nodes(request, None, self).clone();
         nodes.remove(from);
         nodes.change_all(|node| {
             // It is in the pool: whether it can be brought in time is another question.
@@ -150,8 +183,8 @@ impl Manager {
                 added.apply(node);
             }
         });
-        let chosen = nodes.choose(&request).map_err(|no| no.to_string())?;
-        let once = Added::one(&request, &group[0].name);
+        let chosen = nodes.choose(request).map_err(|no| no.to_string())?;
+        let once = Added::one(request, name);
         added.entry(chosen.node).or_default().add(once);
         Ok(chosen.name.to_string())
     }
@@ -163,6 +196,10 @@ impl Manager {
         group: &[Arc<Placement>],
         cluster: &Cluster,
     ) -> Result<Request, String> {
+        let mut volumes = group.iter().filter_map(|one| tied_by(cluster, one));
+        if let Some(volume) = volumes.next() {
+            return Err(format!("volume {volume} is on that node only"));
+        }
         let engine = cluster.node(from).and_then(|node| node.engine.as_ref());
         let mut request = Request {
             platform: engine.map(|engine| engine.platform.clone()),
@@ -187,9 +224,6 @@ impl Manager {
             request.constraints.extend(policies.constraints);
         }
         request.generic = cluster.counted(request.generic);
-        for near in &mut request.affinities {
-            near.nodes.remove(&from);
-        }
         Ok(request)
     }
 
@@ -248,7 +282,7 @@ pub(super) fn tied_by<'a>(cluster: &Cluster, placement: &'a Placement) -> Option
     })
 }
 
-/// What runs on a node, the largest first: containers that share a network of the cluster stay together.
+/// What runs on a node: containers that share a network of the cluster stay together.
 fn groups(cluster: &Cluster, node: NodeId) -> Vec<Group> {
     let mut by_network: BTreeMap<NetworkId, usize> = BTreeMap::new();
     let mut groups: Vec<BTreeMap<RequestId, Arc<Placement>>> = Vec::new();
@@ -265,13 +299,11 @@ fn groups(cluster: &Cluster, node: NodeId) -> Vec<Group> {
         by_network.extend(networks.map(|network| (*network, groups.len())));
         groups.push(group);
     }
-    let size = |group: &Group| {
-        let claims = group.iter().map(|placement| placement.claim);
-        let sum = claims.fold(Resources::ZERO, Resources::saturating_add);
-        (sum.memory_bytes, sum.cpu_nanos)
-    };
     let groups = groups.into_iter().filter(|group| !group.is_empty());
-    let mut groups: Vec<Group> = groups.map(|group| group.into_values().collect()).collect();
-    groups.sort_by_key(|group| std::cmp::Reverse(size(group)));
-    groups
+    groups.map(|group| group.into_values().collect()).collect()
+}
+
+/// What a container that is planned is called.
+fn planned_name<'a>(order: &'a CreateOrder<'_>) -> &'a str {
+    order.name.as_deref().unwrap_or("(planned)")
 }
