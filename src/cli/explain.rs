@@ -125,20 +125,31 @@ fn about(standing: &Standing) -> String {
         free.push_str(&format!(", {count} {name}"));
     }
     let mut words = format!(
-        "{node}: {}.{}% left after placing ({free} free before), {containers} containers",
+        "{node}: {}.{}% left after placing ({free} free before), {}",
         left_per_mille / 10,
-        left_per_mille % 10
+        left_per_mille % 10,
+        several(*containers as usize, "container")
     );
     if !standing.has_image {
         words.push_str(", lacks the image");
     }
     if standing.soft_unmet > 0 {
-        words.push_str(&format!(", breaks {} soft wishes", standing.soft_unmet));
+        let wishes = several(standing.soft_unmet, "soft wish");
+        words.push_str(&format!(", breaks {wishes}"));
     }
     if standing.suspect {
         words.push_str(", did not answer just now");
     }
     words
+}
+
+fn several(count: usize, what: &str) -> String {
+    let ending = match count {
+        1 => "",
+        _ if what.ends_with('h') => "es",
+        _ => "s",
+    };
+    format!("{count} {what}{ending}")
 }
 
 #[cfg(test)]
@@ -188,7 +199,7 @@ mod tests {
              It has the affinity container!=~db\n\
              3 fit, best first:\n\
              \x20 host1: 87.5% left after placing (4 CPUs and 8GiB, 3 gpu free before), 2 containers\n\
-             \x20 host2: 87.5% left after placing (4 CPUs and 8GiB, 3 gpu free before), 2 containers, lacks the image, breaks 1 soft wishes\n\
+             \x20 host2: 87.5% left after placing (4 CPUs and 8GiB, 3 gpu free before), 2 containers, lacks the image, breaks 1 soft wish\n\
              \x20 and 1 more\n\
              Others do not fit:\n\
              \x20 host3 is paused\n"

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use super::{Image, Manager};
 use crate::engine::{Host, Verdict};
 use crate::model::{self, Node, NodeId};
-use crate::scheduler::{Candidate, Ledger, Request, SLOTS_LABEL, TakenPort, Traits};
+use crate::scheduler::{self, Candidate, Ledger, Request, SLOTS_LABELS, TakenPort, Traits};
 use crate::state::{Cluster, View};
 
 type Hosts = Arc<BTreeMap<NodeId, Arc<Host>>>;
@@ -113,9 +113,13 @@ impl Manager {
 
     /// How many containers a node takes at most. A label that is no number limits nothing, and is warned of where it is set.
     fn slots(&self, node: &Node, host: &Host) -> Option<u32> {
-        let of_node = node.labels.get(SLOTS_LABEL).cloned();
-        let label = of_node.or_else(|| host.facts().labels.get(SLOTS_LABEL).cloned());
-        let said = label.and_then(|text| text.parse().ok());
+        let facts = host.facts();
+        let said = [&node.labels, &facts.labels]
+            .into_iter()
+            .find_map(|labels| {
+                let mut said = SLOTS_LABELS.iter().filter_map(|name| labels.get(*name));
+                said.find_map(|text| scheduler::slots(text))
+            });
         said.or(self.settings.placing.slots)
     }
 

@@ -68,9 +68,10 @@ impl Manager {
             let request = container.request?;
             self.decisions.newest(|kept| kept.request == request)
         };
+        let name = reference.strip_prefix('/').unwrap_or(reference);
         let by_name = || {
             self.decisions
-                .newest(|kept| kept.decision.container == reference)
+                .newest(|kept| kept.decision.container == name)
         };
         of_container().or_else(by_name)
     }

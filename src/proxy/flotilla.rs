@@ -26,6 +26,7 @@ use crate::api::{self, AddNode, AskPlan, Node, State, UpdateNode};
 use crate::engine::{self, Body, Endpoint, Host, Verdict};
 use crate::manager::{self, CreateOrder, Member, NodeChange};
 use crate::model::{self, NodeId, NodeName};
+use crate::scheduler::{SLOTS_LABELS, slots};
 use crate::tasks::to_its_end;
 
 /// The most containers that a plan is asked of at once.
@@ -122,12 +123,21 @@ async fn perform(proxy: &Proxy, operation: Operation, query: &Query, body: &Byte
 }
 
 fn explain(proxy: &Proxy, container: &str) -> Outcome {
-    let decision = proxy.manager.explain(container).ok_or_else(|| {
-        ApiError::not_found(format!(
-            "no decision about {container} is remembered: the newest 256 are, since the manager began"
-        ))
-    })?;
-    reply::ok_json(&decision)
+    if let Some(decision) = proxy.manager.explain(container) {
+        return reply::ok_json(&decision);
+    }
+    let of_newest = "the newest 256 are, since the manager began";
+    Err(ApiError::not_found(match proxy.container(container) {
+        Ok((host, found)) if found.request.is_none() => format!(
+            "nothing was decided about {container}: it was made on node {} itself",
+            host.tag.name
+        ),
+        Ok((host, _)) => format!(
+            "{container} is on node {}, and the decision is not remembered: {of_newest}",
+            host.tag.name
+        ),
+        Err(_) => format!("no decision about {container} is remembered: {of_newest}"),
+    }))
 }
 
 fn plan(proxy: &Proxy, query: &Query, body: &Bytes) -> Outcome {
@@ -269,6 +279,11 @@ fn check_labels(labels: &BTreeMap<String, String>) -> Result<(), ApiError> {
             )));
         }
         api_compat::generic::check_stated(key, value)?;
+        if SLOTS_LABELS.contains(&key.as_str()) && slots(value).is_none() {
+            return Err(ApiError::bad_parameter(format!(
+                "label {key} says how many containers a node takes at most, and {value:?} is no number"
+            )));
+        }
         if value.contains(char::is_control) {
             return Err(ApiError::bad_parameter(format!(
                 "the value of label {key} holds a control character"

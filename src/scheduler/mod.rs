@@ -42,7 +42,7 @@ use filter_image::Sources;
 
 pub use candidate::{Candidate, TakenPort, Traits};
 pub use decision::{Decision, Standing, decide, explain};
-pub use filter_slots::SLOTS_LABEL;
+pub use filter_slots::{SLOTS_LABELS, slots};
 pub use ledger::Ledger;
 pub use receivers::{PullTo, Receiver, receivers};
 pub use refusal::{Grouped, Reason, Refusal, Unfit};

@@ -164,6 +164,20 @@ fn slots(lab: &Lab) -> Result<()> {
     pool.refuses(
         "run -d busybox true",
         "no node fits: host1 has all of its 1 slots taken; host2, host3 have all of their 2 slots taken",
+    )?;
+    // Classic Swarm's label says the same.
+    pool.flotilla("node update host1 --label-rm com.flotilla.slots --label-add containerslots=0")?
+        .ok()?;
+    pool.refuses(
+        "run -d busybox true",
+        "no node fits: host1 has all of its 0 slots taken; host2",
+    )?;
+    let refusal = pool
+        .flotilla("node update host1 --label-add com.flotilla.slots=few")?
+        .refusal()?;
+    contains(
+        &refusal,
+        "how many containers a node takes at most, and \"few\" is no number",
     )
 }
 
@@ -192,6 +206,11 @@ fn explained(lab: &Lab) -> Result<()> {
         .flotilla("plan --count 2 --memory 1m --constraint zone==b")?
         .ok()?;
     contains(&said, "2 of 2 would fit: host2 2")?;
+    // Each throws its own dice.
+    let said = pool.flotilla("plan --count 40 --strategy random")?.ok()?;
+    for node in ["40 of 40 would fit: host1", "host2", "host3"] {
+        contains(said.lines().next().unwrap_or_default(), node)?;
+    }
     let said = pool.flotilla("plan --memory 999g")?.ok()?;
     contains(&said, "0 of 1 would fit")?;
     contains(&said, "lack memory")?;
@@ -210,7 +229,23 @@ fn explained(lab: &Lab) -> Result<()> {
         "free: no node fits: host1, host3 excluded by constraint node==host2",
     )?;
     pool.ok("rm -f free")?;
-    pool.says("ps -aq", &before)
+    // What is planned for the node is lost with it.
+    let said = pool
+        .flotilla("plan --memory 1m --constraint zone==b --lose host2")?
+        .ok()?;
+    contains(&said, "0 of its 2 containers could run elsewhere")?;
+    contains(
+        &said,
+        "(planned): no node fits: host1, host3 excluded by constraint zone==b",
+    )?;
+    pool.says("ps -aq", &before)?;
+    lab.host(0)
+        .docker(&["create", "--name=own", "busybox", "true"])?;
+    pool.comes_to_say("ps -a -f name=own --format {{.Names}}", "own", crate::SOON)?;
+    contains(
+        &pool.flotilla("explain own")?.refusal()?,
+        "nothing was decided about own: it was made on node host1 itself",
+    )
 }
 
 fn reserved(lab: &Lab) -> Result<()> {
