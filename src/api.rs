@@ -201,6 +201,9 @@ pub struct Decision {
     /// Why none was.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refusal: Option<String>,
+    /// Where its host ports are taken, if that is all nodes that would do: it was placed as if it had none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ports_taken: Option<String>,
     /// How a node was chosen among those that fit.
     pub strategy: Strategy,
     /// What the container claims.

@@ -90,6 +90,11 @@ pub(super) fn text(decision: &Decision) -> String {
             line(format!("It has the {kind} {wish}"));
         }
     }
+    if let Some(ports_taken) = &decision.ports_taken {
+        line(format!(
+            "Its host ports are free on no node that would do, so it has to wait for them: {ports_taken}"
+        ));
+    }
     // Where nothing fits, the reasons of each node are all there is to say.
     if let Some(refusal) = decision.refusal.as_ref().filter(|_| decision.fit > 0) {
         line(format!("Refused: {refusal}"));
@@ -178,6 +183,7 @@ mod tests {
             at: "2026-01-02T03:04:05Z".parse().expect("a time"),
             node: Some("host1".to_owned()),
             refusal: None,
+            ports_taken: None,
             strategy: Strategy::Spread,
             claim: api::Resources {
                 cpu_nanos: 0,
@@ -203,6 +209,12 @@ mod tests {
              \x20 and 1 more\n\
              Others do not fit:\n\
              \x20 host3 is paused\n"
+        );
+        decision.ports_taken = Some("host1 has port 80/tcp taken (by db)".to_owned());
+        let waits = text(&decision);
+        assert!(
+            waits.contains("so it has to wait for them: host1 has port 80/tcp taken (by db)\n"),
+            "{waits}"
         );
         decision.node = None;
         decision.fit = 0;

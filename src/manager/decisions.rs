@@ -77,12 +77,13 @@ impl Manager {
     }
 }
 
-/// A decision in the words of our API.
+/// A decision in the words of our API. `gave_way` is why it would have gone nowhere with its host ports.
 pub(super) fn told(
     order: &CreateOrder<'_>,
     name: &str,
     request: &Request,
     decision: &Decision,
+    gave_way: Option<&Refusal>,
 ) -> api::Decision {
     let (node, refusal) = match &decision.outcome {
         Ok(chosen) => (Some(chosen.name.to_string()), None),
@@ -95,6 +96,7 @@ pub(super) fn told(
         at: clock::now(),
         node,
         refusal,
+        ports_taken: gave_way.and_then(Refusal::ports_taken),
         strategy: request.strategy,
         claim: api::Resources {
             cpu_nanos: request.claim.cpu_nanos,
@@ -147,10 +149,11 @@ impl Manager {
         request: &Request,
         nodes: &Ledger,
         outcome: &Result<Chosen, Refusal>,
+        gave_way: Option<&Refusal>,
     ) {
         let Some((id, name)) = named else { return };
         let decision = scheduler::explain(outcome.clone(), request, nodes.nodes());
         self.decisions
-            .keep(id, told(order, name, request, &decision));
+            .keep(id, told(order, name, request, &decision, gave_way));
     }
 }

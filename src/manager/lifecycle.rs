@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use super::{Error, Manager};
 use crate::engine::{Container, Host, RunState};
 use crate::model::{
-    Caller, ContainerId, NodeId, Placement, PortOrigin, Realm, RequestId, Resources,
+    Caller, ContainerId, NodeId, Placement, PortOrigin, PublishedPort, Realm, RequestId, Resources,
 };
 use crate::state::{Change, Command, Keep, Refusal};
 
@@ -122,6 +122,31 @@ impl Manager {
         let claims = placement.iter().flat_map(|placement| &placement.ports);
         let chosen = claims.filter(|claim| claim.origin == PortOrigin::Chosen);
         chosen.map(|claim| claim.port.to_string()).collect()
+    }
+
+    /// What is in the way of a container on its node: each host port that it is to publish and another container has.
+    pub fn ports_in_the_way(&self, container: &Container) -> Vec<String> {
+        let cluster = self.cluster();
+        let Some(placement) = container
+            .request
+            .and_then(|request| cluster.placement(request))
+        else {
+            return Vec::new();
+        };
+        let holder = |port: &PublishedPort| {
+            let promised = cluster.ports().holder_on(placement.node, port);
+            let promised = promised.and_then(|hold| cluster.placement(hold.request));
+            let promised = promised.filter(|holder| holder.request != placement.request);
+            let in_use = || {
+                let user = self.fleet.inventory.publisher(&placement.node, port)?;
+                (user.id != container.id).then(|| user.name())
+            };
+            promised.map(|holder| holder.name.clone()).or_else(in_use)
+        };
+        let claims = placement.ports.iter().map(|claim| &claim.port);
+        claims
+            .filter_map(|port| Some(format!("{port} is taken by container {}", holder(port)?)))
+            .collect()
     }
 
     /// Before an update: the node must have room for what the container will claim.

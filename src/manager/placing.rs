@@ -65,7 +65,8 @@ impl Manager {
         let mut refusal = None;
         for request in giving_way(request, beside) {
             let outcome = nodes.choose(&request);
-            self.remember(order, named, &request, &nodes, &outcome);
+            let gave_way = refusal.as_ref().filter(|_| request.ports.is_empty());
+            self.remember(order, named, &request, &nodes, &outcome, gave_way);
             match outcome {
                 Ok(chosen) if request.ports.is_empty() => {
                     return self.chosen(order.wanted, chosen.node, waiting(ports), joins);

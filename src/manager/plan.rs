@@ -89,16 +89,20 @@ impl Manager {
             ledger.change_all(|node| node.has_image = true);
         }
         let name = planned_name(order);
+        let mut gave_way = None;
         for _ in 0..count {
             request.seed = self.seed(request.strategy);
             // As a create: a port parts containers, but forbids none.
             let mut outcome = ledger.choose(&request);
-            if outcome.is_err() && !request.ports.is_empty() {
+            if !request.ports.is_empty()
+                && let Err(why) = outcome
+            {
                 request.ports.clear();
                 outcome = ledger.choose(&request);
+                gave_way = Some(why);
             }
             let decision = scheduler::explain(outcome, &request, ledger.nodes());
-            plan.decision = Some(told(order, name, &request, &decision));
+            plan.decision = Some(told(order, name, &request, &decision, gave_way.as_ref()));
             let Ok(chosen) = &decision.outcome else {
                 break;
             };

@@ -23,6 +23,18 @@ pub enum Refusal {
 
 impl std::error::Error for Refusal {}
 
+impl Refusal {
+    /// The nodes that a port alone keeps off, as far as filters were asked, and by whom it is taken: nothing if there are none.
+    pub fn ports_taken(&self) -> Option<String> {
+        let Self::NoNodeFits(unfit) = self else {
+            return None;
+        };
+        let is_port = |unfit: &&Unfit| matches!(unfit.reason, Reason::Port { .. });
+        let unfit: Vec<_> = unfit.iter().filter(is_port).cloned().collect();
+        (!unfit.is_empty()).then(|| Grouped(&unfit).to_string())
+    }
+}
+
 /// A node and the first filter it failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Unfit {

@@ -136,9 +136,12 @@ fn ports(lab: &Lab) -> Result<()> {
     }
     even(&pool, 1)?;
     // As on one engine: it is made, and its start is refused while the port is taken.
-    pool.refuses(
-        "run -d --name=a4 -p 8080:80 busybox sleep 600",
-        "port is already allocated",
+    let refusal = pool.refusal("run -d --name=a4 -p 8080:80 busybox sleep 600")?;
+    contains(&refusal, "port is already allocated (on node host")?;
+    contains(&refusal, "port 8080/tcp is taken by container a")?;
+    contains(
+        &pool.flotilla("explain a4")?.ok()?,
+        "has to wait for them: host1, host2, host3 have port 8080/tcp taken (by a1, a2, a3)",
     )?;
     pool.says("ps -a --filter name=a4 --format {{.Status}}", "Created")?;
     pool.ok("rm a4")?;

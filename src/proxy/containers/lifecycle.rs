@@ -83,7 +83,7 @@ async fn start(
             // Its engine listens on its ports from now on, and nobody else can.
             proxy.entry.make_way(&host.tag, &container).await;
             let started = settle(proxy, exchange, host, Arc::clone(&container), Some(last)).await;
-            started.map_err(|error| blame_chosen_port(proxy, &container, error))
+            started.map_err(|error| blame_port(proxy, &container, error))
         }
         Err(error) => Err(from_manager(error)),
     };
@@ -91,19 +91,26 @@ async fn start(
     outcome
 }
 
-/// A number that the pool chose may be taken on the node by something that no engine knows of. The container has it for
-/// good, so only another container gets another one.
-fn blame_chosen_port(proxy: &Proxy, container: &Container, mut error: ApiError) -> ApiError {
-    let chosen = proxy.manager.chosen_ports(container);
+/// An engine does not say who has a port. Where it is known here, its words are followed by that. A number that the pool chose
+/// may be taken by something that no engine knows of; the container has it for good, so only another container gets
+/// another one.
+fn blame_port(proxy: &Proxy, container: &Container, mut error: ApiError) -> ApiError {
     let words = ["address already in use", "port is already allocated"];
-    let is_taken = words.iter().any(|words| error.message.contains(words));
-    if is_taken && !chosen.is_empty() {
+    if !words.iter().any(|words| error.message.contains(words)) {
+        return error;
+    }
+    let node = &container.host.name;
+    let in_the_way = proxy.manager.ports_in_the_way(container);
+    let chosen = proxy.manager.chosen_ports(container);
+    if !in_the_way.is_empty() {
+        let in_the_way = in_the_way.join(", ");
+        error.message = format!("{} (on node {node} port {in_the_way})", error.message);
+    } else if !chosen.is_empty() {
         error.message = format!(
-            "{} (the pool chose host port {} for this container, and something else on node {} has it: remove the \
+            "{} (the pool chose host port {} for this container, and something else on node {node} has it: remove the \
              container and create it again to get another)",
             error.message,
             chosen.join(", "),
-            container.host.name
         );
     }
     error
