@@ -2,6 +2,22 @@
 
 use super::*;
 
+/// A port of one of two transports, on all addresses or one of two.
+fn any_port() -> impl Generates<Value = PublishedPort> {
+    let address = prop::sample::select(vec![None, None, Some("10.0.0.1"), Some("10.0.0.2")]);
+    let protocol = prop::sample::select(vec![Protocol::Tcp, Protocol::Tcp, Protocol::Udp]);
+    (protocol, address, 80u16..83).prop_map(|(protocol, address, number)| PublishedPort {
+        protocol,
+        address: address.map(|text| text.parse().expect("an address")),
+        number,
+    })
+}
+
+/// One of two API versions, which differ in what they know.
+fn any_api() -> impl Generates<Value = ApiVersion> {
+    prop::sample::select(vec![ApiVersion::new(1, 44), ApiVersion::new(1, 48)])
+}
+
 fn any_candidate() -> impl Generates<Value = Candidate> {
     let verdict = prop_oneof![
         4 => Just(Verdict::Ready),
@@ -18,14 +34,17 @@ fn any_candidate() -> impl Generates<Value = Candidate> {
         prop::bool::weighted(0.8),
         prop::bool::weighted(0.6),
     );
-    let taken = prop::collection::vec(80u16..83, 0..2);
-    let arch = prop_oneof![4 => Just("amd64"), 1 => Just("arm64")];
+    let taken = prop::collection::vec(any_port(), 0..3);
+    let arch = prop_oneof![4 => Just("amd64"), 1 => Just("arm64"), 1 => Just("386")];
     let gpus = (prop::option::of(0u64..3), 0u32..3);
-    let amounts = (0u64..5, 0u64..5, 0u64..3, 0u32..3, gpus);
+    let slots = prop::option::weighted(0.5, 0u32..4);
+    let of_engine = (slots, any_api());
+    let amounts = (0u64..5, 0u64..5, 0u64..3, 0u32..3, (gpus, of_engine));
     let zone = prop_oneof![Just("a"), Just("b"), Just("")];
     (verdict, availability, flags, taken, (arch, zone), amounts).prop_map(
         |(verdict, availability, (suspect, counted, has_image), taken, (arch, zone), amounts)| {
-            let (capacity, claimed, unmanaged, containers, (gpus, used)) = amounts;
+            let (capacity, claimed, unmanaged, containers, (gpus, of_engine)) = amounts;
+            let ((gpus, used), (slots, newest_api)) = (gpus, of_engine);
             let both = |amount| Resources::new(amount * 1_000_000_000, amount * GIB);
             let stated = gpus.map(|gpus| ("gpu", gpus)).into_iter().collect();
             let mut stock = Stock::new(stated, Taken::default());
@@ -44,12 +63,13 @@ fn any_candidate() -> impl Generates<Value = Candidate> {
                 has_image,
                 taken: taken
                     .into_iter()
-                    .map(|number| TakenPort {
-                        port: tcp(number),
+                    .map(|port| TakenPort {
+                        port,
                         by: "web".to_owned(),
                     })
                     .collect(),
-                slots: (containers > 0).then_some(2),
+                slots,
+                newest_api: Some(newest_api),
                 ..in_zone(0, zone)
             }
         },
@@ -68,8 +88,10 @@ fn any_candidates() -> impl Generates<Value = Vec<Candidate>> {
 
 fn any_request() -> impl Generates<Value = Request> {
     let pins = prop::collection::vec(prop::collection::btree_set(1u8..6, 1..5), 0..2);
-    let arch = prop::option::weighted(0.2, prop_oneof![Just("amd64"), Just("arm64")]);
-    let ports = prop::collection::vec(80u16..83, 0..2);
+    let arch = prop_oneof![Just("amd64"), Just("arm64"), Just("386")];
+    let arch = prop::option::weighted(0.2, arch);
+    let ports = prop::collection::vec(any_port(), 0..3);
+    let features = prop::collection::vec(any_api(), 0..2);
     let zones = ["zone==a", "zone!=a", "zone==~b", "zone!=~b", "node!=host2"];
     let constraints = prop::collection::vec(prop::sample::select(zones.to_vec()), 0..3);
     let affinities = ["a==1 ON 1 3", "a!=1 ON 2 4", "a==~1 ON 2", "a!=~1 ON 1"];
@@ -90,7 +112,7 @@ fn any_request() -> impl Generates<Value = Request> {
         ports,
         any::<bool>(),
         arch,
-        (pins, constraints, affinities, strategy, amount),
+        (pins, constraints, affinities, strategy, amount, features),
     )
         .prop_map(
             |(
@@ -99,14 +121,21 @@ fn any_request() -> impl Generates<Value = Request> {
                 ports,
                 bring_image,
                 arch,
-                (pins, constraints, affinities, (strategy, seed), amount),
+                (pins, constraints, affinities, (strategy, seed), amount, features),
             )| Request {
+                features: features
+                    .into_iter()
+                    .map(|since| Feature {
+                        field: "a field",
+                        since,
+                    })
+                    .collect(),
                 generic: gpus(amount),
                 affinities: affinities.iter().map(|text| near(text)).collect(),
                 strategy,
                 seed,
                 claim: Resources::new(cpus * 1_000_000_000, gib * GIB),
-                ports: ports.into_iter().map(tcp).collect(),
+                ports,
                 bring_image,
                 platform: arch.map(linux),
                 pins: pins
@@ -150,10 +179,11 @@ fn may_run(request: &Request, on: &Candidate, all: &[Candidate]) -> bool {
         && on.availability == Availability::Active
         && on.counted
         && gpus
+        && platform_fits(request, on)
         && request
-            .platform
-            .as_ref()
-            .is_none_or(|asked| Some(asked) == on.platform.as_ref())
+            .features
+            .iter()
+            .all(|feature| on.newest_api.is_some_and(|speaks| speaks >= feature.since))
         && request.pins.iter().all(|pin| pin.nodes.contains(&on.node))
         && request
             .constraints
@@ -162,14 +192,34 @@ fn may_run(request: &Request, on: &Candidate, all: &[Candidate]) -> bool {
         && request
             .ports
             .iter()
-            .all(|port| on.taken.iter().all(|taken| taken.port != *port))
+            .all(|port| !on.taken.iter().any(|taken| collide(port, &taken.port)))
         && request
             .affinities
             .iter()
             .all(|near| near.soft || near.negated != near.nodes.contains(&on.node))
-        && (on.slots.is_none() || on.containers < 2)
+        && on.slots.is_none_or(|slots| on.containers + 1 <= slots)
         && room
         && image
+}
+
+fn platform_fits(request: &Request, on: &Candidate) -> bool {
+    let arch = |platform: &Option<Platform>| platform.as_ref().map(|it| it.arch.clone());
+    match (
+        arch(&request.platform).as_deref(),
+        arch(&on.platform).as_deref(),
+    ) {
+        (None, _) | (Some("386"), Some("amd64" | "386")) => true,
+        (asked, has) => asked == has,
+    }
+}
+
+/// Whether one host cannot listen on both: an address is part of all.
+fn collide(one: &PublishedPort, other: &PublishedPort) -> bool {
+    let addresses_meet = match (one.address, other.address) {
+        (Some(one), Some(other)) => one == other,
+        (None, _) | (_, None) => true,
+    };
+    one.protocol == other.protocol && one.number == other.number && addresses_meet
 }
 
 /// The constraints of these tests once more, a soft one being always met.
