@@ -322,6 +322,7 @@ fn node(number: u64, cpus: u64, gib: u64) -> Candidate {
             os: "linux".to_owned(),
             arch: "amd64".to_owned(),
         }),
+        machine: Resources::new(cpus * CPU, gib * GIB),
         capacity: Resources::new(cpus * CPU, gib * GIB),
         claimed: Resources::ZERO,
         unmanaged: Resources::ZERO,

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::{Image, Manager};
 use crate::engine::{Host, Verdict};
-use crate::model::{self, Node, NodeId};
+use crate::model::{self, Node, NodeId, Resources};
 use crate::scheduler::{self, Candidate, Ledger, Request, SLOTS_LABELS, TakenPort, Traits};
 use crate::state::{Cluster, View};
 
@@ -96,6 +96,10 @@ impl Manager {
             availability: node.availability,
             counted: host.is_counted(),
             platform: node.engine.as_ref().map(|engine| engine.platform.clone()),
+            machine: node
+                .engine
+                .as_ref()
+                .map_or(Resources::ZERO, |engine| engine.capacity),
             capacity: node.capacity(),
             claimed: promised.claimed,
             unmanaged: counts.unmanaged_claims,

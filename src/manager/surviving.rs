@@ -90,15 +90,12 @@ impl Manager {
             })
         });
         let at_risk = self.at_risk(&cluster, node, &load, movable);
-        let Some(lost) = at_risk.first() else {
+        let names = at_risk.iter().filter_map(|id| cluster.node(*id));
+        let mut names: Vec<_> = names.map(|node| node.name.as_str()).collect();
+        names.sort_unstable();
+        let Some(lost) = names.first() else {
             return Ok(None);
         };
-        let names = at_risk.iter().filter_map(|id| cluster.node(*id));
-        let names: Vec<_> = names.map(|node| node.name.as_str()).collect();
-        let lost = cluster
-            .node(*lost)
-            .map(|node| node.name.as_str())
-            .unwrap_or_default();
         let why = format!(
             "with this container on {}, what runs on {} would find no room elsewhere if that node was lost \
              (`flotilla plan --lose {lost}` shows what)",

@@ -25,7 +25,9 @@ pub struct Candidate {
     pub counted: bool,
     /// What it runs on, if it was ever reached.
     pub platform: Option<Platform>,
-    /// What it has in all.
+    /// What its machine has: the most that one container can have of it.
+    pub machine: Resources,
+    /// What may be promised of it in all, which may be less than it has, or more.
     pub capacity: Resources,
     /// What placements on it claim.
     pub claimed: Resources,

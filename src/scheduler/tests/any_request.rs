@@ -39,11 +39,18 @@ fn any_candidate() -> impl Generates<Value = Candidate> {
     let gpus = (prop::option::of(0u64..3), 0u32..3);
     let slots = prop::option::weighted(0.5, 0u32..4);
     let of_engine = (slots, any_api());
-    let amounts = (0u64..5, 0u64..5, 0u64..3, 0u32..3, (gpus, of_engine));
+    let machine = 2u64..6;
+    let amounts = (
+        0u64..5,
+        0u64..5,
+        0u64..3,
+        0u32..3,
+        (gpus, of_engine, machine),
+    );
     let zone = prop_oneof![Just("a"), Just("b"), Just("")];
     (verdict, availability, flags, taken, (arch, zone), amounts).prop_map(
         |(verdict, availability, (suspect, counted, has_image), taken, (arch, zone), amounts)| {
-            let (capacity, claimed, unmanaged, containers, (gpus, of_engine)) = amounts;
+            let (capacity, claimed, unmanaged, containers, (gpus, of_engine, machine)) = amounts;
             let ((gpus, used), (slots, newest_api)) = (gpus, of_engine);
             let both = |amount| Resources::new(amount * 1_000_000_000, amount * GIB);
             let stated = gpus.map(|gpus| ("gpu", gpus)).into_iter().collect();
@@ -56,6 +63,7 @@ fn any_candidate() -> impl Generates<Value = Candidate> {
                 availability,
                 counted,
                 platform: Some(linux(arch)),
+                machine: both(machine),
                 capacity: both(capacity),
                 claimed: both(claimed),
                 unmanaged: both(unmanaged),
@@ -160,7 +168,7 @@ fn may_run(request: &Request, on: &Candidate, all: &[Candidate]) -> bool {
     .iter()
     .all(|(used, get)| {
         let need = get(&request.claim);
-        need == 0 || used + need <= get(&on.capacity)
+        need == 0 || used + need <= get(&on.capacity) && need <= get(&on.machine)
     });
     let image = on.has_image
         || request.bring_image

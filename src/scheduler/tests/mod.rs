@@ -49,6 +49,7 @@ fn host(number: u8) -> Candidate {
         availability: Availability::Active,
         counted: true,
         platform: Some(linux("amd64")),
+        machine: Resources::new(4_000_000_000, 8 * GIB),
         capacity: Resources::new(4_000_000_000, 8 * GIB),
         claimed: Resources::ZERO,
         unmanaged: Resources::ZERO,
@@ -465,6 +466,29 @@ fn an_image_that_is_nowhere_is_its_own_answer() {
     assert_eq!(
         refused(&request(), &[bare(1), paused]),
         "no node fits: host1 lacks image alpine; host2 is paused"
+    );
+}
+
+#[test]
+fn no_container_gets_more_than_a_machine_has() {
+    let twice = |number, claimed| Candidate {
+        capacity: Resources::new(8_000_000_000, 16 * GIB),
+        claimed,
+        ..host(number)
+    };
+    let large = Candidate {
+        machine: Resources::new(8_000_000_000, 8 * GIB),
+        ..twice(2, Resources::new(2_000_000_000, 0))
+    };
+    let request = Request {
+        claim: Resources::new(5_000_000_000, 0),
+        ..request()
+    };
+    let empty = twice(1, Resources::ZERO);
+    assert_eq!(chosen(&request, &[empty.clone(), large]), "host2");
+    assert_eq!(
+        refused(&request, &[empty]),
+        "no node fits: host1 lacks CPU (need 5 CPUs, 4 free of 4)"
     );
 }
 
