@@ -56,7 +56,7 @@ pub(crate) enum Pattern {
     Text { text: String, any_case: bool },
     Regex(Regex),
     Network { address: IpAddr, prefix: u8 },
-    OneOf(Vec<Pattern>),
+    OneOf(Vec<Self>),
 }
 
 /// Why a text is no constraint.

@@ -205,7 +205,7 @@ fn may_run(request: &Request, on: &Candidate, all: &[Candidate]) -> bool {
             .affinities
             .iter()
             .all(|near| near.soft || near.negated != near.nodes.contains(&on.node))
-        && on.slots.is_none_or(|slots| on.containers + 1 <= slots)
+        && on.slots.is_none_or(|slots| slots > on.containers)
         && room
         && image
 }
