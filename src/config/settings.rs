@@ -86,8 +86,8 @@ pub struct Settings {
     pub missing_bind: Option<String>,
     /// How to choose a node for a container, among those that have room: `spread`, `binpack` or `random` [default: spread]
     ///
-    /// spread takes the node with most left of CPU or memory, whichever is scarcer there; binpack the one with least left.
-    /// A container may ask for another with --label com.flotilla.strategy=WORD.
+    /// spread takes the node with most left of CPU or memory, whichever is scarcer there; binpack the one with least left of
+    /// both together. A container may ask for another with --label com.flotilla.strategy=WORD.
     #[arg(long, value_name = "WORD")]
     pub strategy: Option<String>,
 
