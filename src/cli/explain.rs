@@ -110,7 +110,11 @@ pub(super) fn text(decision: &Decision) -> String {
         line(format!("  and {more} more"));
     }
     if !decision.unfit.is_empty() {
-        line("Others do not fit:".to_owned());
+        line(if decision.fit > 0 {
+            "Others do not fit:".to_owned()
+        } else {
+            "No node fits:".to_owned()
+        });
     }
     for sentence in &decision.unfit {
         line(format!("  {sentence}"));
@@ -221,6 +225,10 @@ mod tests {
         decision.best.clear();
         let refused = text(&decision);
         assert!(refused.starts_with("web fits nowhere"), "{refused}");
+        assert!(
+            refused.contains("\nNo node fits:\n  host3 is paused\n"),
+            "{refused}"
+        );
         assert!(!refused.contains("best first"), "{refused}");
     }
 }

@@ -200,9 +200,17 @@ impl Manager {
         group: &[Arc<Placement>],
         cluster: &Cluster,
     ) -> Result<Request, String> {
-        let mut volumes = group.iter().filter_map(|one| tied_by(cluster, one));
-        if let Some(volume) = volumes.next() {
-            return Err(format!("volume {volume} is on that node only"));
+        let tied = |one: &Arc<Placement>| Some((one.name.clone(), tied_by(cluster, one)?.clone()));
+        match (group.iter().find_map(tied), group) {
+            (None, _) => {}
+            (Some((_, volume)), [_]) => {
+                return Err(format!("volume {volume} is on that node only"));
+            }
+            (Some((name, volume)), _) => {
+                return Err(format!(
+                    "volume {volume} of {name} is on that node only, and they share a network"
+                ));
+            }
         }
         let engine = cluster.node(from).and_then(|node| node.engine.as_ref());
         let mut request = Request {
