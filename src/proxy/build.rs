@@ -6,7 +6,6 @@
 //! kept while any of the client's connections is open, even if the nodes change meanwhile (api-matrix 4.4).
 
 use std::collections::HashMap;
-use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use api_compat::error::ApiError;
@@ -21,8 +20,8 @@ use super::forward::{forward_progress, with_query};
 use super::listen::OpenGuard;
 use super::reply::{Outcome, ok_json};
 use super::short_lists::{PRUNE_PATIENCE, prune as prune_call, read};
-use super::{Proxy, fan_out, splice};
-use crate::engine::{EngineCall, Host, Images, ListKind, Verdict};
+use super::{Proxy, fan_out, nodes, splice};
+use crate::engine::{EngineCall, Host, Images, ListKind};
 use crate::manager::{Manager, moved};
 use crate::model::{Caller, NodeId};
 use crate::tasks::spawn_stream;
@@ -250,7 +249,7 @@ fn keep(proxy: &Proxy, exchange: &Exchange) -> Result<BuildConnection, ApiError>
         .filter(|host| host.is_up());
     let host = match current {
         Some(host) => host,
-        None => choose(&builders(proxy), client).ok_or_else(|| {
+        None => nodes::choose(&builders(proxy), client).ok_or_else(|| {
             ApiError::unavailable(format!(
                 "no node can build: each is down or has the engine label {BUILDER_LABEL}=false"
             ))
@@ -273,18 +272,4 @@ fn keep(proxy: &Proxy, exchange: &Exchange) -> Result<BuildConnection, ApiError>
         caller: exchange.peer.caller.clone(),
         _open: proxy.open.enter(),
     })
-}
-
-/// Rendezvous hash: the node with the highest score for this client, of those that answer.
-pub(super) fn choose(hosts: &[Arc<Host>], client: &str) -> Option<Arc<Host>> {
-    let score = |host: &Arc<Host>| {
-        let mut hasher = DefaultHasher::new();
-        (client, host.tag.name.as_str()).hash(&mut hasher);
-        hasher.finish()
-    };
-    hosts
-        .iter()
-        .filter(|host| host.is_up())
-        .max_by_key(|host| (host.health().verdict == Verdict::Ready, score(host)))
-        .cloned()
 }

@@ -13,7 +13,7 @@ use http::StatusCode;
 use super::exchange::Exchange;
 use super::forward::{forward, with_query};
 use super::reply::{self, Outcome, Reply};
-use super::{Proxy, fan_out, system};
+use super::{Proxy, any_node, fan_out};
 use crate::engine::EngineCall;
 
 /// Engines may take so long to list their plugins.
@@ -80,7 +80,7 @@ async fn plugins(proxy: &Proxy, exchange: Exchange) -> Outcome {
         Operation::PluginInspect => {
             return Err(ApiError::not_found(format!("plugin {name:?} not found")));
         }
-        Operation::PluginPrivileges => return system::any_node(proxy, exchange).await,
+        Operation::PluginPrivileges => return any_node::any_node(proxy, exchange).await,
         Operation::PluginRemove => "plugin rm",
         Operation::PluginEnable => "plugin enable",
         Operation::PluginDisable => "plugin disable",

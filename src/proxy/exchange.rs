@@ -7,7 +7,7 @@ use api_compat::version::ApiVersion;
 use bytes::Bytes;
 use http::{HeaderMap, Request};
 
-use crate::engine::{Body, NotWhole, empty, read_whole};
+use crate::engine::{Body, NotWhole, empty, full, read_whole};
 use crate::model::Caller;
 
 /// Who is at the other end of a connection.
@@ -58,6 +58,20 @@ impl Exchange {
     /// Takes the body and reads it whole.
     pub(crate) async fn read_body(&mut self) -> Result<Bytes, ApiError> {
         read_body(self.request.body_mut(), self.max_body).await
+    }
+
+    /// The same request, to be sent once more.
+    pub(crate) fn again(&self, body: Bytes) -> Self {
+        let mut request = Request::new(full(body));
+        *request.method_mut() = self.request.method().clone();
+        *request.headers_mut() = self.request.headers().clone();
+        Self {
+            request,
+            route: self.route.clone(),
+            version: self.version,
+            peer: self.peer.clone(),
+            max_body: self.max_body,
+        }
     }
 }
 

@@ -5,6 +5,7 @@
 //!
 //! **Invariant**: only this module answers clients; nothing that is not ours to change is parsed or collected.
 
+mod any_node;
 mod build;
 mod containers;
 mod eager;
@@ -19,6 +20,7 @@ mod images;
 mod leftover;
 mod listen;
 mod networks;
+mod nodes;
 mod raw_hijack;
 mod reply;
 mod rewound;

@@ -24,7 +24,7 @@ use super::exchange::Exchange;
 use super::forward::{forward, with_query};
 use super::reply::{self, Outcome, from_engine, from_manager, ok_json};
 use super::short_lists::{Gathered, PRUNE_PATIENCE, engines_query, prune, read};
-use super::{Proxy, fan_out, system};
+use super::{Proxy, fan_out, nodes};
 use crate::clock;
 use crate::engine::{Container, EngineCall, Host, ListKind, OwnNetwork};
 use crate::manager::NewNetwork;
@@ -368,7 +368,7 @@ async fn create(proxy: &Proxy, mut exchange: Exchange) -> Outcome {
         return Ok(reply);
     }
     if proxy.fleet.hosts().is_empty() {
-        return Err(system::nobody(proxy));
+        return Err(nodes::nobody(proxy));
     }
     let content_type = exchange.headers().get(CONTENT_TYPE);
     let content_type = content_type.and_then(|value| value.to_str().ok());

@@ -12,7 +12,7 @@ use serde_json::value::RawValue;
 
 use super::fan_out::{self, Missing, Part};
 use super::forward::with_query;
-use super::{Proxy, system};
+use super::{Proxy, nodes};
 use crate::engine::{EngineCall, Host};
 
 /// How long the engines may take to list what is not kept here.
@@ -34,7 +34,7 @@ pub(super) struct Gathered {
 impl Gathered {
     /// What was last read.
     pub(super) fn listed(proxy: &Proxy, read: fn(&Host) -> List) -> Self {
-        let hosts = system::order_by_health(proxy.fleet.by_name());
+        let hosts = nodes::order_by_health(proxy.fleet.by_name());
         let lists = hosts.iter().map(|host| read(host)).collect();
         let mut missing = Missing::default();
         for host in &hosts {

@@ -1,4 +1,4 @@
-//! `/_ping`, `/version`, `/info`, `/system/df`, `/auth`: the pool as one engine, and what any engine can answer for all.
+//! `/_ping`, `/version`, `/info`, `/system/df`, `/auth`: the pool as one engine.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,15 +12,14 @@ use api_compat::json_edit::{Edit, quote};
 use api_compat::json_view::View;
 use api_compat::route::Operation;
 use api_compat::version::ApiVersion;
-use futures_util::StreamExt as _;
-use futures_util::stream::FuturesUnordered;
 use http::header::CONTENT_LENGTH;
-use http::{HeaderValue, Request, StatusCode};
+use http::{HeaderValue, StatusCode};
 
 use super::exchange::Exchange;
-use super::forward::{forward, with_query};
-use super::reply::{self, Outcome, Reply, from_engine};
-use super::{Proxy, fan_out};
+use super::forward::with_query;
+use super::nodes::{labels, order_by_health};
+use super::reply::{self, Outcome, Reply};
+use super::{Proxy, any_node, fan_out};
 use crate::clock;
 use crate::engine::{Container, EngineCall, Host, Verdict, full};
 use crate::model::Availability;
@@ -35,12 +34,6 @@ const ADVERTISED_AT_LEAST: ApiVersion = ApiVersion::new(1, 44);
 const ADVERTISED_FOR: Duration = Duration::from_secs(1);
 /// The only engine of a pool is asked itself, and may take so long before what it last said is told.
 const ONE_ENGINE_PATIENCE: Duration = Duration::from_secs(2);
-/// A registry that can be reached answers by then.
-const REGISTRY_PATIENCE: Duration = Duration::from_secs(15);
-/// If a node has no answer of a registry by then, another one is asked too.
-const REGISTRY_IS_SLOW: Duration = Duration::from_secs(3);
-/// So many nodes are asked about a registry at most.
-const REGISTRY_NODES: usize = 3;
 /// Engines walk all their volumes to say what they occupy.
 const DISK_USAGE_PATIENCE: Duration = Duration::from_secs(30);
 
@@ -135,7 +128,7 @@ pub(super) async fn handle(proxy: &Proxy, exchange: Exchange) -> Outcome {
         Operation::Version => version(proxy, exchange.version).await,
         Operation::Info => system_info(proxy, exchange.version).await,
         Operation::DiskUsage => disk_usage(proxy, exchange).await,
-        _ => any_node(proxy, exchange).await,
+        _ => any_node::any_node(proxy, exchange).await,
     }
 }
 
@@ -470,148 +463,6 @@ fn shown_containers(
             Ok(String::from_utf8_lossy(&shown).into_owned())
         })
         .collect()
-}
-
-/// Passes a question about a registry to a node. One without a way out fails, or lets its client wait for minutes; another
-/// may have one: it is asked too if the first one fails or takes its time. What a registry says is the answer, whatever
-/// it is.
-pub(super) async fn of_a_registry(proxy: &Proxy, mut exchange: Exchange) -> Outcome {
-    if proxy.fleet.only().is_some() {
-        return any_node(proxy, exchange).await;
-    }
-    let body = exchange.read_body().await?;
-    let mut hosts = order_by_health(up(proxy));
-    hosts.truncate(REGISTRY_NODES);
-    let route = &exchange.route;
-    let target = with_query(route.operation.target(&[&route.name]), exchange.raw_query());
-    let questions: Vec<_> = hosts
-        .into_iter()
-        .map(|host| (host, again(&exchange, body.clone()), target.clone()))
-        .collect();
-    drop(exchange);
-    let questions = questions.into_iter();
-    let answer =
-        first_good(questions.map(|(host, question, target)| async move {
-            forward(&host, &target, question).await
-        }));
-    match tokio::time::timeout(REGISTRY_PATIENCE, answer).await {
-        Ok(Some(outcome)) => outcome,
-        Ok(None) => Err(nobody(proxy)),
-        Err(_) => Err(ApiError::unavailable(format!(
-            "the registry has not answered within {}s: check that the nodes can reach it",
-            REGISTRY_PATIENCE.as_secs()
-        ))),
-    }
-}
-
-/// The first answer that is no failure of the node, else the first failure; none if nobody is asked.
-async fn first_good<F: Future<Output = Outcome>>(
-    mut questions: impl ExactSizeIterator<Item = F>,
-) -> Option<Outcome> {
-    let mut asked = FuturesUnordered::new();
-    asked.extend(questions.next());
-    let mut failed = None;
-    loop {
-        let answer = tokio::select! {
-            biased;
-            answer = asked.next() => answer,
-            () = tokio::time::sleep(REGISTRY_IS_SLOW), if questions.len() > 0 => {
-                asked.extend(questions.next());
-                continue;
-            }
-        };
-        match answer {
-            Some(Ok(reply)) if !reply.status().is_server_error() => return Some(Ok(reply)),
-            Some(failure) => {
-                failed.get_or_insert(failure);
-                asked.extend(questions.next());
-            }
-            None => return failed,
-        }
-    }
-}
-
-/// The same request, to be sent once more.
-pub(super) fn again(exchange: &Exchange, body: bytes::Bytes) -> Exchange {
-    let mut request = Request::new(full(body));
-    *request.method_mut() = exchange.request.method().clone();
-    *request.headers_mut() = exchange.request.headers().clone();
-    Exchange {
-        request,
-        route: exchange.route.clone(),
-        version: exchange.version,
-        peer: exchange.peer.clone(),
-        max_body: exchange.max_body,
-    }
-}
-
-/// Passes the request to one node that is up, and to the next if that one cannot be reached: for what any engine can
-/// answer, such as a look into a registry.
-pub(super) async fn any_node(proxy: &Proxy, mut exchange: Exchange) -> Outcome {
-    let route = &exchange.route;
-    let target = with_query(route.operation.target(&[&route.name]), exchange.raw_query());
-    let body = exchange.read_body().await?;
-    let mut last = None;
-    for host in order_by_health(up(proxy)) {
-        let again = again(&exchange, body.clone());
-        match forward(&host, &target, again).await {
-            Ok(reply) => return Ok(reply),
-            Err(error) => last = Some(error),
-        }
-    }
-    Err(last.unwrap_or_else(|| nobody(proxy)))
-}
-
-/// A node's labels: those of its engine and, before them, those that an operator gave it.
-pub(super) fn labels(proxy: &Proxy, host: &Host) -> BTreeMap<String, String> {
-    let mut labels = host.facts().labels.clone();
-    if let Some(node) = proxy.manager.cluster().node(host.tag.id) {
-        labels.extend(node.labels.clone());
-    }
-    labels
-}
-
-/// The nodes that are not down, by name.
-pub(super) fn up(proxy: &Proxy) -> Vec<Arc<Host>> {
-    proxy
-        .fleet
-        .by_name()
-        .into_iter()
-        .filter(|host| host.is_up())
-        .collect()
-}
-
-/// The ready ones first, then the suspect, then the others.
-pub(super) fn order_by_health(mut hosts: Vec<Arc<Host>>) -> Vec<Arc<Host>> {
-    hosts.sort_by_key(|host| match host.health().verdict {
-        Verdict::Ready => 0,
-        Verdict::Suspect => 1,
-        Verdict::Down => 2,
-    });
-    hosts
-}
-
-/// The error when no node is up.
-pub(super) fn nobody(proxy: &Proxy) -> ApiError {
-    let down: Vec<_> = proxy
-        .fleet
-        .by_name()
-        .iter()
-        .filter_map(|host| host.ready().err())
-        .map(|error| from_engine(error).message)
-        .chain(proxy.fleet.joining().iter().map(|(endpoint, why)| {
-            format!(
-                "the engine at {} has not joined yet: {why}",
-                endpoint.shown()
-            )
-        }))
-        .collect();
-    if down.is_empty() {
-        return ApiError::unavailable(
-            "the cluster has no nodes: add one with `flotilla node add ENDPOINT`",
-        );
-    }
-    ApiError::unavailable(down.join("; "))
 }
 
 #[cfg(test)]

@@ -8,8 +8,8 @@ use http::{HeaderValue, StatusCode};
 use super::super::Proxy;
 use super::super::exchange::Exchange;
 use super::super::forward::with_query;
+use super::super::nodes::labels;
 use super::super::reply::{self, Outcome, from_engine};
-use super::super::system::labels;
 use crate::engine::EngineCall;
 
 /// Inspects a container on its engine.

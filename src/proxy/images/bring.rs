@@ -26,7 +26,7 @@ use super::super::fan_out::{Part, Parts};
 use super::super::forward::{forward_progress, with_query};
 use super::super::reply::strip_hop_by_hop;
 use super::super::reply::{self, Outcome};
-use super::super::{Proxy, build, system};
+use super::super::{Proxy, nodes};
 use super::pull::{self, Follow};
 use crate::clock;
 use crate::engine::{Body, BoxError, EngineReply, Error, Host, Images, ListKind, empty};
@@ -56,7 +56,7 @@ pub(super) async fn create(proxy: &Proxy, exchange: Exchange) -> Outcome {
     let target = with_query(Operation::ImageCreate.target(&[]), exchange.raw_query());
     if query.text("fromImage").is_empty() {
         let name = super::joined(query.text("repo"), query.text("tag"));
-        let host = build::choose(&system::up(proxy), &name).ok_or_else(|| system::nobody(proxy))?;
+        let host = nodes::choose(&nodes::up(proxy), &name).ok_or_else(|| nodes::nobody(proxy))?;
         return on_one(proxy, host, &target, &name, exchange).await;
     }
     let name = super::joined(query.text("fromImage"), query.text("tag"));
@@ -151,14 +151,14 @@ pub(super) async fn load(proxy: &Proxy, exchange: Exchange) -> Outcome {
 
 /// The node of a pool of one.
 fn only(proxy: &Proxy) -> Result<Arc<Host>, ApiError> {
-    let up = system::up(proxy).into_iter().next();
-    up.ok_or_else(|| system::nobody(proxy))
+    let up = nodes::up(proxy).into_iter().next();
+    up.ok_or_else(|| nodes::nobody(proxy))
 }
 
 /// The nodes that get an image, by name.
 fn receivers(proxy: &Proxy, name: &str, platforms: &[Platform]) -> Vec<Arc<Host>> {
     let cluster = proxy.manager.cluster();
-    let mut hosts = system::up(proxy);
+    let mut hosts = nodes::up(proxy);
     let all: Vec<_> = hosts
         .iter()
         .map(|host| {
@@ -405,7 +405,7 @@ async fn on_all(
     learning: Learning,
 ) -> Outcome {
     if hosts.is_empty() {
-        return Err(system::nobody(proxy));
+        return Err(nodes::nobody(proxy));
     }
     let (reports, mut reported) = mpsc::channel(REPORTS_WAITING);
     for (node, (host, work)) in hosts.iter().zip(works).enumerate() {

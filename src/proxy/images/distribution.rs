@@ -13,7 +13,7 @@ use http::StatusCode;
 
 use super::super::exchange::Exchange;
 use super::super::reply::{self, Outcome};
-use super::super::{Proxy, system};
+use super::super::{Proxy, any_node, nodes};
 use crate::engine::{EngineCall, Host};
 use crate::manager::Image;
 
@@ -23,7 +23,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// Asks nodes about the registry, then the catalogue.
 pub(in super::super) async fn inspect(proxy: &Proxy, exchange: Exchange) -> Outcome {
     let name = exchange.name().to_owned();
-    let asked = system::of_a_registry(proxy, exchange).await;
+    let asked = any_node::of_a_registry(proxy, exchange).await;
     let unreached = match &asked {
         Ok(reply) => reply.status().is_server_error(),
         Err(error) => error.status.is_server_error(),
@@ -50,7 +50,7 @@ async fn in_catalogue(proxy: &Proxy, name: &str) -> Option<Described> {
     let reference = name.familiar();
     let image = proxy.manager.image(&reference)?;
     let told = told_by_registry(&image, &name);
-    for host in system::order_by_health(system::up(proxy)) {
+    for host in nodes::order_by_health(nodes::up(proxy)) {
         let images = host.images();
         let meant = image.id_on(&host);
         // Another kind of store has it under another id, which nobody may have noticed yet.

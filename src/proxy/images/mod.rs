@@ -28,7 +28,7 @@ use super::exchange::Exchange;
 use super::fan_out::Parts;
 use super::forward::{forward, forward_progress, with_query};
 use super::reply::{self, Outcome, from_engine, from_manager};
-use super::{Proxy, build, fan_out, system};
+use super::{Proxy, any_node, build, fan_out, nodes};
 use crate::engine::{EngineCall, Host, ListKind, full};
 use crate::manager::{Image, tag_name};
 use crate::model::Caller;
@@ -59,7 +59,7 @@ pub(super) async fn handle(proxy: &Proxy, exchange: Exchange) -> Outcome {
         O::ImageTag => tag(proxy, exchange).await,
         O::ImageRemove => remove::remove(proxy, exchange).await,
         O::ImagePrune => prune::prune(proxy, exchange).await,
-        O::ImageSearch => system::of_a_registry(proxy, exchange).await,
+        O::ImageSearch => any_node::of_a_registry(proxy, exchange).await,
         O::DistributionInspect => distribution::inspect(proxy, exchange).await,
         _ => from_holder(proxy, exchange).await,
     }
@@ -141,7 +141,7 @@ async fn unknown(proxy: &Proxy, exchange: Exchange) -> Outcome {
     if error.status == StatusCode::SERVICE_UNAVAILABLE {
         return Err(error);
     }
-    system::any_node(proxy, exchange).await
+    any_node::any_node(proxy, exchange).await
 }
 
 /// In a larger pool an image says which nodes have it.
@@ -208,7 +208,7 @@ async fn push(proxy: &Proxy, exchange: Exchange) -> Outcome {
                 .flatten()
         });
     let Some(host) = host else {
-        return system::any_node(proxy, exchange).await;
+        return any_node::any_node(proxy, exchange).await;
     };
     let target = with_query(Operation::ImagePush.target(&[&name]), exchange.raw_query());
     // A push gives the image a digest of the registry's.
@@ -224,7 +224,7 @@ fn holder_of_any(proxy: &Proxy, repository: &str) -> Option<Arc<Host>> {
         let mut tags = images.all().iter().flat_map(|image| &image.tags);
         tags.any(|tag| ImageRef::parse(tag).is_ok_and(|tag| tag.familiar_name() == wanted))
     };
-    system::order_by_health(system::up(proxy))
+    nodes::order_by_health(nodes::up(proxy))
         .into_iter()
         .find(has_any)
 }
@@ -291,7 +291,7 @@ async fn tag_on_holders(
 
 /// What `docker info` says of images that nodes do not agree on.
 pub(super) fn warnings(proxy: &Proxy) -> Vec<String> {
-    let hosts = system::up(proxy);
+    let hosts = nodes::up(proxy);
     let names = |hosts: Vec<&Arc<Host>>| {
         let names: Vec<_> = hosts.iter().map(|host| host.tag.name.as_str()).collect();
         names.join(", ")

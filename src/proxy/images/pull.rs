@@ -15,7 +15,7 @@ use http::{HeaderValue, Method, Request};
 use http_body_util::{BodyExt as _, Limited};
 
 use super::super::forward::with_query;
-use super::super::{Proxy, system};
+use super::super::{Proxy, nodes};
 use super::TAG_PATIENCE;
 use crate::engine::{EngineCall, Host, empty};
 use crate::model::Platform;
@@ -56,7 +56,7 @@ pub(super) async fn in_registry(
     let name = ImageRef::parse(&name)
         .ok()
         .filter(|name| name.tag.is_some() && name.digest.is_none())?;
-    let host = system::order_by_health(system::up(proxy))
+    let host = nodes::order_by_health(nodes::up(proxy))
         .into_iter()
         .next()?;
     let target = Operation::DistributionInspect.target(&[&name.familiar()]);

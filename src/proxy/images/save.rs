@@ -15,11 +15,10 @@ use futures_util::StreamExt as _;
 use futures_util::stream;
 use http_body_util::{BodyExt as _, BodyStream, StreamBody};
 
-use super::super::Proxy;
 use super::super::exchange::Exchange;
 use super::super::forward::{forward, with_query};
 use super::super::reply::{Outcome, Reply, from_manager};
-use super::super::system;
+use super::super::{Proxy, any_node, nodes};
 use crate::engine::Host;
 use crate::manager::Image;
 use crate::model::{Caller, NodeId};
@@ -40,7 +39,7 @@ pub(super) async fn save(proxy: &Proxy, exchange: Exchange) -> Outcome {
         };
         let path = exchange.route.operation.target(&[&name]);
         let target = with_query(path, exchange.raw_query());
-        let question = system::again(&exchange, Bytes::new());
+        let question = exchange.again(Bytes::new());
         if let Some(reply) = lost.unless(&host, begin(&host, &target, question).await) {
             return Ok(reply);
         }
@@ -62,7 +61,7 @@ pub(super) async fn save_many(proxy: &Proxy, exchange: Exchange) -> Outcome {
             }
         }
         let Some((_, first)) = found.first() else {
-            return system::any_node(proxy, exchange).await;
+            return any_node::any_node(proxy, exchange).await;
         };
         let has_all = |host: &&Arc<Host>| {
             let mut all = found.iter();
@@ -78,11 +77,11 @@ pub(super) async fn save_many(proxy: &Proxy, exchange: Exchange) -> Outcome {
                         None => continue,
                     }
                 }
-                None => return Err(lost.error.unwrap_or_else(|| system::nobody(proxy))),
+                None => return Err(lost.error.unwrap_or_else(|| nodes::nobody(proxy))),
             },
         };
         let target = with_query(Operation::ImageSaveMany.target(&[]), &query);
-        let question = system::again(&exchange, Bytes::new());
+        let question = exchange.again(Bytes::new());
         if let Some(reply) = lost.unless(&host, begin(&host, &target, question).await) {
             return Ok(reply);
         }
@@ -95,7 +94,7 @@ async fn nobody_has(proxy: &Proxy, exchange: Exchange, name: &str, lost: Lost) -
     match lost.error {
         Some(lost) => Err(lost),
         None if error.status.is_server_error() => Err(error),
-        None => system::any_node(proxy, exchange).await,
+        None => any_node::any_node(proxy, exchange).await,
     }
 }
 

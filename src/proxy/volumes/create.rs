@@ -14,7 +14,7 @@ use http::header::CONTENT_TYPE;
 use super::super::exchange::Exchange;
 use super::super::forward::{forward, with_query};
 use super::super::reply::{Outcome, from_manager};
-use super::super::{Proxy, system};
+use super::super::{Proxy, nodes};
 use super::find::{ambiguous, find};
 use super::show;
 use crate::clock;
@@ -27,7 +27,7 @@ pub(super) async fn create(proxy: &Proxy, mut exchange: Exchange) -> Outcome {
         return make_on_the_only_one(&host, exchange).await;
     }
     if proxy.fleet.hosts().is_empty() {
-        return Err(system::nobody(proxy));
+        return Err(nodes::nobody(proxy));
     }
     let content_type = exchange.headers().get(CONTENT_TYPE);
     let content_type = content_type

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use api_compat::error::ApiError;
 
-use super::super::{Proxy, system};
+use super::super::{Proxy, nodes};
 use crate::engine::Host;
 use crate::model::{Realm, Residence, Volume};
 
@@ -46,7 +46,7 @@ impl Found {
 pub(super) fn find(proxy: &Proxy, reference: &str) -> Found {
     let cluster = proxy.manager.cluster();
     let record = cluster.volume(Realm::DEFAULT, reference).cloned();
-    let holders = system::order_by_health(proxy.manager.volume_holders(reference));
+    let holders = nodes::order_by_health(proxy.manager.volume_holders(reference));
     let bound = record.as_ref().and_then(|record| record.residence.bound());
     let hosts = match bound {
         Some(node) => proxy.fleet.host(&node).into_iter().collect(),
