@@ -18,8 +18,9 @@ use serde::{Deserialize, Serialize};
 use super::exchange::Exchange;
 use super::forward::{forward_progress, with_query};
 use super::listen::OpenGuard;
+use super::prunes::{self, PRUNE_PATIENCE};
 use super::reply::{Outcome, ok_json};
-use super::short_lists::{PRUNE_PATIENCE, prune as prune_call, read};
+use super::told_after::told_after;
 use super::{Proxy, fan_out, nodes, splice};
 use crate::engine::{EngineCall, Host, Images, ListKind};
 use crate::manager::{Manager, moved};
@@ -178,7 +179,7 @@ async fn build(proxy: &Proxy, exchange: Exchange) -> Outcome {
     let caller = kept.caller.clone();
     let reply = forward_progress(&host, &target, exchange).await?;
     let learnt = async move { builders.learn_from(&host, &manager, &caller).await };
-    Ok(reply.map(|body| super::images::told_after(body, learnt, kept).boxed_unsync()))
+    Ok(reply.map(|body| told_after(body, learnt, kept).boxed_unsync()))
 }
 
 async fn cancel(proxy: &Proxy, exchange: Exchange) -> Outcome {
@@ -207,12 +208,12 @@ async fn prune(proxy: &Proxy, exchange: Exchange) -> Outcome {
     let query = exchange.query()?;
     let wanted = Filters::parse(query.text("filters"))?;
     wanted.validate(filters::BUILD_PRUNE)?;
-    let (mut hosts, call) = prune_call(proxy, "/build/prune", &query, &wanted, exchange.version);
+    let (mut hosts, call) = prunes::asked(proxy, "/build/prune", &query, &wanted, exchange.version);
     hosts.retain(may_build);
     let (answers, missing) = fan_out::ask(hosts, &call, PRUNE_PATIENCE).await.merge()?;
     let mut total = Pruned::default();
     for (host, answer) in answers {
-        let pruned: Pruned = read(&host, &answer.body)?;
+        let pruned: Pruned = fan_out::read(&host, &answer.body)?;
         total.space_reclaimed += pruned.space_reclaimed;
         if let Some(caches) = pruned.caches_deleted {
             total.caches_deleted.get_or_insert_default().extend(caches);

@@ -85,6 +85,19 @@ impl Parts {
     }
 }
 
+/// An engine's answer as a value.
+pub(crate) fn read<'a, T: serde::Deserialize<'a>>(
+    host: &Host,
+    body: &'a [u8],
+) -> Result<T, ApiError> {
+    serde_json::from_slice(body).map_err(|error| {
+        ApiError::internal(format!(
+            "[node {}] its answer cannot be read: {error}",
+            host.tag.name
+        ))
+    })
+}
+
 /// One error of several: the common one where all agree, else the worst status and what each node said.
 fn worst(failed: Vec<(Arc<Host>, ApiError)>, none_ok: bool, asked: usize) -> ApiError {
     let first = &failed[0].1;

@@ -7,6 +7,8 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use api_compat::error::ApiError;
+use api_compat::filters::Filters;
+use api_compat::query::Query;
 use bytes::Bytes;
 use http::Request;
 use http_body::{Body as HttpBody, Frame, SizeHint};
@@ -80,6 +82,17 @@ pub(crate) fn with_query(path: String, query: &str) -> String {
     } else {
         format!("{path}?{query}")
     }
+}
+
+/// The query for one engine: without the filters that are ours.
+pub(crate) fn engines_query(query: &Query, filters: &Filters) -> String {
+    let mut query = query.clone();
+    if query.contains("filters") {
+        let mut filters = filters.clone();
+        filters.remove("node");
+        query.set("filters", &filters.to_json());
+    }
+    query.encode()
 }
 
 /// An engine that is killed breaks its connections off a little before its node is known to be lost.

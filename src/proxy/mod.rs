@@ -21,12 +21,14 @@ mod leftover;
 mod listen;
 mod networks;
 mod nodes;
+mod prunes;
 mod raw_hijack;
 mod reply;
 mod rewound;
 mod short_lists;
 mod splice;
 mod system;
+mod told_after;
 mod volumes;
 
 use std::sync::Arc;

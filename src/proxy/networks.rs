@@ -21,9 +21,10 @@ use http::{Method, StatusCode};
 use serde::{Deserialize, Serialize};
 
 use super::exchange::Exchange;
-use super::forward::{forward, with_query};
+use super::forward::{engines_query, forward, with_query};
+use super::prunes::{self, PRUNE_PATIENCE};
 use super::reply::{self, Outcome, from_engine, from_manager, ok_json};
-use super::short_lists::{Gathered, PRUNE_PATIENCE, engines_query, prune, read};
+use super::short_lists::Gathered;
 use super::{Proxy, fan_out, nodes};
 use crate::clock;
 use crate::engine::{Container, EngineCall, Host, ListKind, OwnNetwork};
@@ -688,7 +689,8 @@ async fn prune_all(proxy: &Proxy, exchange: Exchange) -> Outcome {
         theirs.add("label!", labels::NETWORK);
         query.set("filters", &theirs.to_json());
     }
-    let (mut hosts, call) = prune(proxy, "/networks/prune", &query, &theirs, exchange.version);
+    let (mut hosts, call) =
+        prunes::asked(proxy, "/networks/prune", &query, &theirs, exchange.version);
     if !alone && wanted.contains("label!") {
         // An engine keeps what has all of these labels, not what has any of them.
         hosts.retain(|host| host.tag.networks.here().is_empty());
@@ -702,7 +704,7 @@ async fn prune_all(proxy: &Proxy, exchange: Exchange) -> Outcome {
         networks_deleted: (!ours.is_empty()).then_some(ours),
     };
     for (host, answer) in answers {
-        let pruned: Pruned = read(&host, &answer.body)?;
+        let pruned: Pruned = fan_out::read(&host, &answer.body)?;
         if let Some(names) = pruned.networks_deleted {
             total.networks_deleted.get_or_insert_default().extend(names);
             host.reread(ListKind::Networks).await;

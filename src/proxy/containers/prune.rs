@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 use super::super::Proxy;
 use super::super::exchange::Exchange;
 use super::super::fan_out;
+use super::super::prunes::{self, PRUNE_PATIENCE};
 use super::super::reply::{Outcome, ok_json};
-use super::super::short_lists::{PRUNE_PATIENCE, prune as prune_call, read};
 
 #[derive(Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
@@ -23,11 +23,11 @@ pub(super) async fn prune(proxy: &Proxy, exchange: Exchange) -> Outcome {
     let wanted = Filters::parse(query.text("filters"))?;
     wanted.validate(filters::CONTAINER_PRUNE)?;
     let path = "/containers/prune";
-    let (hosts, call) = prune_call(proxy, path, &query, &wanted, exchange.version);
+    let (hosts, call) = prunes::asked(proxy, path, &query, &wanted, exchange.version);
     let (answers, missing) = fan_out::ask(hosts, &call, PRUNE_PATIENCE).await.merge()?;
     let mut total = Pruned::default();
     for (host, answer) in answers {
-        let pruned: Pruned = read(&host, &answer.body)?;
+        let pruned: Pruned = fan_out::read(&host, &answer.body)?;
         for id in pruned.containers_deleted.unwrap_or_default() {
             proxy.manager.observed_removal(&host, &id).await;
             total.containers_deleted.get_or_insert_default().push(id);

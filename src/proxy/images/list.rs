@@ -11,9 +11,8 @@ use http::StatusCode;
 use super::super::Proxy;
 use super::super::exchange::Exchange;
 use super::super::fan_out::{self, Missing, Part};
-use super::super::forward::with_query;
+use super::super::forward::{engines_query, with_query};
 use super::super::reply::{self, Outcome};
-use super::super::short_lists::engines_query;
 use crate::clock;
 use crate::engine::{EngineCall, EngineReply, Host, Images};
 

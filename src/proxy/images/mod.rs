@@ -8,7 +8,6 @@ mod list;
 mod prune;
 mod pull;
 mod remove;
-mod reread;
 mod save;
 
 use std::sync::Arc;
@@ -22,12 +21,11 @@ use http::header::CONTENT_LENGTH;
 use http::{HeaderValue, StatusCode};
 use http_body_util::BodyExt as _;
 
-pub(super) use reread::{reread_at_end, told_after};
-
 use super::exchange::Exchange;
 use super::fan_out::Parts;
 use super::forward::{forward, forward_progress, with_query};
 use super::reply::{self, Outcome, from_engine, from_manager};
+use super::told_after::{reread_all, reread_at_end};
 use super::{Proxy, any_node, build, fan_out, nodes};
 use crate::engine::{EngineCall, Host, ListKind, full};
 use crate::manager::{Image, tag_name};
@@ -355,10 +353,4 @@ pub(super) async fn learn_name(
     };
     let pointed = proxy.manager.point_tag(name, &image.id, caller).await;
     pointed.map_err(from_manager)
-}
-
-/// Reads the images of all these nodes again, all at once.
-async fn reread_all(hosts: &[Arc<Host>]) {
-    let up = hosts.iter().filter(|host| host.is_up());
-    futures_util::future::join_all(up.map(|host| host.reread(ListKind::Images))).await;
 }

@@ -19,9 +19,10 @@ use serde::{Deserialize, Serialize};
 use super::super::Proxy;
 use super::super::exchange::Exchange;
 use super::super::fan_out::{self, Part};
-use super::super::forward::with_query;
+use super::super::forward::{engines_query, with_query};
+use super::super::prunes::{self, PRUNE_PATIENCE};
 use super::super::reply::{Outcome, ok_json};
-use super::super::short_lists::{PRUNE_PATIENCE, engines_query, prune as prune_call, read};
+use super::super::told_after::reread_all;
 
 use super::remove::{Record, forget};
 use crate::engine::{EngineCall, EngineReply, Error, Host, Images};
@@ -54,7 +55,7 @@ pub(super) async fn prune(proxy: &Proxy, exchange: Exchange) -> Outcome {
     let caller = exchange.peer.caller.clone();
     let wanted = Filters::parse(query.text("filters"))?;
     wanted.validate(filters::IMAGE_PRUNE)?;
-    let (hosts, call) = prune_call(proxy, "/images/prune", &query, &wanted, exchange.version);
+    let (hosts, call) = prunes::asked(proxy, "/images/prune", &query, &wanted, exchange.version);
     let (careful, plain): (Vec<_>, Vec<_>) = hosts
         .iter()
         .cloned()
@@ -64,7 +65,7 @@ pub(super) async fn prune(proxy: &Proxy, exchange: Exchange) -> Outcome {
         .iter()
         .map(|host| prune_one_by_one(proxy, host, &wanted));
     let (mut parts, by_us) = tokio::join!(by_engines, join_all(one_by_one));
-    super::reread_all(&hosts).await;
+    reread_all(&hosts).await;
     let mut total = Pruned::default();
     for (host, outcome) in careful.into_iter().zip(by_us) {
         let answer = outcome.map(|pruned| {
@@ -75,7 +76,7 @@ pub(super) async fn prune(proxy: &Proxy, exchange: Exchange) -> Outcome {
     }
     let (answers, missing) = parts.merge()?;
     for (host, answer) in answers.iter().filter(|(_, answer)| !answer.body.is_empty()) {
-        total.add(read(host, &answer.body)?);
+        total.add(fan_out::read(host, &answer.body)?);
     }
     finish(proxy, total, &caller).await.map(|mut reply| {
         missing.report(&proxy.fleet.ring, "image prune", &mut reply);
@@ -152,7 +153,7 @@ async fn prune_one_by_one(
             let call = EngineCall::delete(Operation::ImageRemove.target(&[name]));
             let answer = patiently(host, call).await?;
             if answer.status.is_success() {
-                let removed: Vec<Record> = read(host, &answer.body).unwrap_or_default();
+                let removed: Vec<Record> = fan_out::read(host, &answer.body).unwrap_or_default();
                 records.extend(removed);
             } else {
                 let message = answer.message();

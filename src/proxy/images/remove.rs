@@ -17,7 +17,7 @@ use super::super::exchange::Exchange;
 use super::super::fan_out::{self, Answers, Missing, Part, Parts};
 use super::super::forward::with_query;
 use super::super::reply::{Outcome, from_manager, ok_json};
-use super::super::short_lists::read;
+use super::super::told_after::reread_all;
 use crate::engine::{EngineCall, Error, Host};
 use crate::manager::tag_name;
 use crate::model::{Caller, NodeId};
@@ -82,7 +82,7 @@ pub(super) async fn remove(proxy: &Proxy, exchange: Exchange) -> Outcome {
     let (up, mut lost): (Vec<_>, Vec<_>) =
         targets.into_iter().partition(|target| target.host.is_up());
     let answered = ask(proxy, &up, &call).await;
-    super::reread_all(&hosts_of(&up)).await;
+    reread_all(&hosts_of(&up)).await;
     // Where the engine did not answer it may have done nothing.
     let silent = |part: &Part| {
         matches!(
@@ -281,7 +281,7 @@ async fn defer(
 fn joined_records(answers: &Answers) -> Result<Vec<Record>, ApiError> {
     let mut records: Vec<Record> = Vec::new();
     for (host, answer) in answers {
-        for record in read::<Vec<Record>>(host, &answer.body)? {
+        for record in fan_out::read::<Vec<Record>>(host, &answer.body)? {
             if !records.contains(&record) {
                 records.push(record);
             }

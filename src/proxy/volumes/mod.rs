@@ -22,9 +22,9 @@ use serde_json::value::RawValue;
 
 use super::Proxy;
 use super::exchange::Exchange;
-use super::forward::{forward, with_query};
+use super::forward::{engines_query, forward, with_query};
 use super::reply::{self, Outcome, from_engine};
-use super::short_lists::{Gathered, engines_query};
+use super::short_lists::Gathered;
 use crate::engine::{EngineCall, Host};
 use crate::model::{Realm, Residence, Volume, VolumeKind};
 use crate::state::Cluster;

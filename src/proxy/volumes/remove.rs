@@ -15,8 +15,8 @@ use super::super::Proxy;
 use super::super::exchange::Exchange;
 use super::super::fan_out::{self, Parts};
 use super::super::forward::with_query;
+use super::super::prunes::{self, PRUNE_PATIENCE};
 use super::super::reply::{self, Outcome, from_manager, ok_json};
-use super::super::short_lists::{PRUNE_PATIENCE, prune, read};
 use super::find::{ambiguous, find};
 use crate::engine::{EngineCall, Host, ListKind};
 use crate::manager::{VolumeRemoval, VolumeRemovalOrder};
@@ -86,7 +86,7 @@ pub(super) async fn prune_all(proxy: &Proxy, exchange: Exchange) -> Outcome {
         wanted.add("all", "true");
         query.set("filters", &wanted.to_json());
     }
-    let (hosts, call) = prune(proxy, "/volumes/prune", &query, &wanted, exchange.version);
+    let (hosts, call) = prunes::asked(proxy, "/volumes/prune", &query, &wanted, exchange.version);
     let caller = &exchange.peer.caller;
     let pruned = hosts
         .into_iter()
@@ -96,7 +96,7 @@ pub(super) async fn prune_all(proxy: &Proxy, exchange: Exchange) -> Outcome {
     let (answers, missing) = parts.merge()?;
     let mut total = Pruned::default();
     for (host, answer) in answers {
-        total.space_reclaimed += read::<Pruned>(&host, &answer.body)?.space_reclaimed;
+        total.space_reclaimed += fan_out::read::<Pruned>(&host, &answer.body)?.space_reclaimed;
     }
     let mut names: Vec<_> = gone.into_iter().flatten().collect();
     names.extend(prune_records(proxy, &wanted, caller).await?);
@@ -117,7 +117,7 @@ async fn prune_one(
     let parts = fan_out::ask(vec![Arc::clone(&host)], call, PRUNE_PATIENCE).await;
     let mut gone = Vec::new();
     for answer in parts.0.iter().filter_map(|part| part.answer.as_ref().ok()) {
-        let pruned = read::<Pruned>(&host, &answer.body).unwrap_or_default();
+        let pruned = fan_out::read::<Pruned>(&host, &answer.body).unwrap_or_default();
         let names = pruned.volumes_deleted.unwrap_or_default();
         if answer.status.is_success() && !names.is_empty() {
             host.reread(ListKind::Volumes).await;

@@ -1,4 +1,6 @@
-//! A stream after which images are new: its end is told only once the lists show them.
+//! What was done to images is told only once the lists show it: the end of a stream waits for that.
+//!
+//! **Invariant**: nothing of a stream is held back but its end.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -9,9 +11,15 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 
 use crate::engine::{Body, BoxError, Host, ListKind};
 
+/// Reads the images of all these nodes again, all at once.
+pub(super) async fn reread_all(hosts: &[Arc<Host>]) {
+    let up = hosts.iter().filter(|host| host.is_up());
+    futures_util::future::join_all(up.map(|host| host.reread(ListKind::Images))).await;
+}
+
 /// Passes `body` on, and reads the images of `host` again before it tells the end. `guard` is dropped with the stream,
 /// also when the client leaves early.
-pub(in crate::proxy) fn reread_at_end(
+pub(super) fn reread_at_end(
     body: Body,
     host: Arc<Host>,
     guard: impl Send + 'static,
@@ -21,7 +29,7 @@ pub(in crate::proxy) fn reread_at_end(
 }
 
 /// Passes `body` on, and does `work` before it tells the end.
-pub(in crate::proxy) fn told_after(
+pub(super) fn told_after(
     body: Body,
     work: impl Future<Output = ()> + Send + 'static,
     guard: impl Send + 'static,
