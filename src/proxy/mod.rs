@@ -7,6 +7,7 @@
 
 mod any_node;
 mod build;
+mod builders;
 mod containers;
 mod eager;
 mod elsewhere;
@@ -80,7 +81,7 @@ pub struct Proxy {
     entry: Arc<EntryPoint>,
     settings: Settings,
     execs: exec::Execs,
-    builders: build::Builders,
+    builders: builders::Builders,
     versions: system::Advertised,
     open: Open,
 }
@@ -99,7 +100,7 @@ impl Proxy {
             entry,
             settings,
             execs: exec::Execs::default(),
-            builders: build::Builders::default(),
+            builders: builders::Builders::default(),
             versions: system::Advertised::default(),
             open: Open::default(),
         }

@@ -1,4 +1,6 @@
 //! What all prunes have in common: which nodes are asked, what, and for how long.
+//!
+//! **Invariant**: no engine is told a filter that is ours alone.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -14,7 +14,7 @@ use http::{HeaderValue, StatusCode};
 
 use super::super::exchange::Exchange;
 use super::super::reply::{self, Outcome, from_manager};
-use super::super::{Proxy, build};
+use super::super::{Proxy, builders};
 use crate::engine::full;
 use crate::manager::CreateOrder;
 use crate::scheduler::{NoStrategy, Strategy};
@@ -35,7 +35,7 @@ pub(super) async fn create(proxy: &Proxy, mut exchange: Exchange) -> Outcome {
         .unwrap_or(query.text("name"))
         .to_owned();
     let mut body = Body::parse(&bytes)?;
-    build::learn(proxy).await;
+    builders::learn(proxy).await;
     let mut wanted = body.read()?;
     if wanted.publish_all || wanted.network_mode == NetworkMode::Host {
         let exposed = proxy.manager.exposed_by(&wanted.image).await;

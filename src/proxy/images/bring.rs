@@ -28,6 +28,7 @@ use super::super::reply::strip_hop_by_hop;
 use super::super::reply::{self, Outcome};
 use super::super::told_after::told_after;
 use super::super::{Proxy, nodes};
+use super::meant;
 use super::pull::{self, Follow};
 use crate::clock;
 use crate::engine::{Body, BoxError, EngineReply, Error, Host, Images, ListKind, empty};
@@ -56,11 +57,11 @@ pub(super) async fn create(proxy: &Proxy, exchange: Exchange) -> Outcome {
     let query = exchange.query()?;
     let target = with_query(Operation::ImageCreate.target(&[]), exchange.raw_query());
     if query.text("fromImage").is_empty() {
-        let name = super::joined(query.text("repo"), query.text("tag"));
+        let name = meant::joined(query.text("repo"), query.text("tag"));
         let host = nodes::choose(&nodes::up(proxy), &name).ok_or_else(|| nodes::nobody(proxy))?;
         return on_one(proxy, host, &target, &name, exchange).await;
     }
-    let name = super::joined(query.text("fromImage"), query.text("tag"));
+    let name = meant::joined(query.text("fromImage"), query.text("tag"));
     if proxy.fleet.hosts().len() <= 1 {
         return on_one(proxy, only(proxy)?, &target, &name, exchange).await;
     }

@@ -13,6 +13,7 @@ use super::super::exchange::Exchange;
 use super::super::fan_out::{self, Missing, Part};
 use super::super::forward::{engines_query, with_query};
 use super::super::reply::{self, Outcome};
+use super::meant;
 use crate::clock;
 use crate::engine::{EngineCall, EngineReply, Host, Images};
 
@@ -124,10 +125,10 @@ fn built<'a>(
 ) -> Result<Vec<i64>, ApiError> {
     references
         .map(|reference| {
-            let found = super::resolve(proxy, reference);
+            let found = meant::resolve(proxy, reference);
             found
                 .map(|image| image.created)
-                .ok_or_else(|| super::nowhere(proxy, reference))
+                .ok_or_else(|| meant::nowhere(proxy, reference))
         })
         .collect()
 }

@@ -1,41 +1,38 @@
 //! `/images/…` and `/distribution/…`: an image is in the pool if any node has it.
 //!
-//! What a reference means when nodes differ, the manager says (`manager::Image`).
+//! **Invariant**: of what nodes have, one image is shown once and by one id.
 
 mod bring;
 mod distribution;
+mod drift;
 mod list;
+mod meant;
 mod prune;
 mod pull;
 mod remove;
 mod save;
+mod tag;
+
+pub(super) use drift::warnings;
+pub(super) use meant::{joined, learn_name};
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use api_compat::error::ApiError;
 use api_compat::image_ref::ImageRef;
 use api_compat::json_edit::{Edit, quote};
 use api_compat::route::Operation;
+use http::HeaderValue;
 use http::header::CONTENT_LENGTH;
-use http::{HeaderValue, StatusCode};
 use http_body_util::BodyExt as _;
 
 use super::exchange::Exchange;
-use super::fan_out::Parts;
 use super::forward::{forward, forward_progress, with_query};
-use super::reply::{self, Outcome, from_engine, from_manager};
-use super::told_after::{reread_all, reread_at_end};
-use super::{Proxy, any_node, build, fan_out, nodes};
-use crate::engine::{EngineCall, Host, ListKind, full};
-use crate::manager::{Image, tag_name};
-use crate::model::Caller;
-
-/// How long engines may take to move a tag.
-const TAG_PATIENCE: Duration = Duration::from_secs(30);
-
-/// More is not told of images in `docker info`.
-const WARNINGS_MAX: usize = 8;
+use super::reply::{self, Outcome, from_engine};
+use super::told_after::reread_at_end;
+use super::{Proxy, any_node, builders, nodes};
+use crate::engine::{EngineCall, Host, full};
+use meant::{ask, no_such_image, resolve, unknown};
 
 /// Answers what concerns images.
 pub(super) async fn handle(proxy: &Proxy, exchange: Exchange) -> Outcome {
@@ -44,7 +41,7 @@ pub(super) async fn handle(proxy: &Proxy, exchange: Exchange) -> Outcome {
         exchange.route.operation,
         O::ImageList | O::ImageSearch | O::ImageCreate | O::ImageLoad | O::DistributionInspect
     ) {
-        build::learn(proxy).await;
+        builders::learn(proxy).await;
     }
     match exchange.route.operation {
         O::ImageList => list::list(proxy, exchange).await,
@@ -54,69 +51,13 @@ pub(super) async fn handle(proxy: &Proxy, exchange: Exchange) -> Outcome {
         O::ImageCreate => bring::create(proxy, exchange).await,
         O::ImageLoad => bring::load(proxy, exchange).await,
         O::ImagePush => push(proxy, exchange).await,
-        O::ImageTag => tag(proxy, exchange).await,
+        O::ImageTag => tag::tag(proxy, exchange).await,
         O::ImageRemove => remove::remove(proxy, exchange).await,
         O::ImagePrune => prune::prune(proxy, exchange).await,
         O::ImageSearch => any_node::of_a_registry(proxy, exchange).await,
         O::DistributionInspect => distribution::inspect(proxy, exchange).await,
         _ => from_holder(proxy, exchange).await,
     }
-}
-
-/// What to ask of which node for this image: the client's own words if the node means the same by them.
-fn ask(image: &Image, reference: &str) -> Option<(Arc<Host>, String)> {
-    let host = image.holders.first()?;
-    let name = if image.is_meant_on(host, reference) {
-        reference.to_owned()
-    } else {
-        image.id_on(host)?
-    };
-    Some((Arc::clone(host), name))
-}
-
-/// The image that `reference` means in the pool, or `node/reference` on one node; nothing if no node that is up has it.
-fn resolve(proxy: &Proxy, reference: &str) -> Option<Arc<Image>> {
-    if let Some(found) = proxy.manager.image(reference) {
-        return Some(found);
-    }
-    let (node, rest) = reference.split_once('/')?;
-    let host = proxy.fleet.named(node).filter(|host| host.is_up())?;
-    let images = host.images();
-    let there = images.find(rest)?;
-    Some(Arc::new(Image {
-        id: there.id.clone(),
-        ids: vec![there.id.clone()],
-        tag: None,
-        created: there.created,
-        holders: vec![host],
-    }))
-}
-
-/// When no node that is up has the image: the word of a node that is down and had it, else `No such image`.
-fn nowhere(proxy: &Proxy, reference: &str) -> ApiError {
-    let lost = proxy
-        .fleet
-        .by_name()
-        .into_iter()
-        .find(|host| !host.is_up() && host.images().find(reference).is_some());
-    match lost.and_then(|host| host.ready().err()) {
-        Some(error) => {
-            let down = from_engine(error);
-            ApiError {
-                message: format!("image {reference} is on no other node: {}", down.message),
-                ..down
-            }
-        }
-        None => no_such_image(reference),
-    }
-}
-
-fn no_such_image(reference: &str) -> ApiError {
-    let shown = ImageRef::parse(reference).map(|name| name.or_latest().familiar());
-    ApiError::not_found(format!(
-        "No such image: {}",
-        shown.as_deref().unwrap_or(reference)
-    ))
 }
 
 /// Passes the request to a node that has the image. If none has, any engine says so in its own words: it also tells a
@@ -132,14 +73,6 @@ async fn from_holder(proxy: &Proxy, exchange: Exchange) -> Outcome {
         exchange.raw_query(),
     );
     forward(&host, &target, exchange).await
-}
-
-async fn unknown(proxy: &Proxy, exchange: Exchange) -> Outcome {
-    let error = nowhere(proxy, exchange.name());
-    if error.status == StatusCode::SERVICE_UNAVAILABLE {
-        return Err(error);
-    }
-    any_node::any_node(proxy, exchange).await
 }
 
 /// In a larger pool an image says which nodes have it.
@@ -225,132 +158,4 @@ fn holder_of_any(proxy: &Proxy, repository: &str) -> Option<Arc<Host>> {
     nodes::order_by_health(nodes::up(proxy))
         .into_iter()
         .find(has_any)
-}
-
-/// Moves a tag: in the pool, and on every node that has the image. The others are told when they need it.
-async fn tag(proxy: &Proxy, exchange: Exchange) -> Outcome {
-    let reference = exchange.name().to_owned();
-    let Some(found) = resolve(proxy, &reference) else {
-        return unknown(proxy, exchange).await;
-    };
-    let query = exchange.query()?;
-    let name = joined(query.text("repo"), query.text("tag"));
-    let caller = exchange.peer.caller.clone();
-    let before = proxy.manager.tag_before(&name);
-    let pointed = proxy.manager.point_tag_at(&name, &found, &caller).await;
-    pointed.map_err(from_manager)?;
-    let outcome = tag_on_holders(proxy, &found, &reference, exchange).await;
-    // What no engine did must not stand.
-    if !outcome
-        .as_ref()
-        .is_ok_and(|reply| reply.status().is_success())
-    {
-        let restored = proxy.manager.restore_tag(&name, before, &caller).await;
-        restored.map_err(from_manager)?;
-    }
-    outcome
-}
-
-async fn tag_on_holders(
-    proxy: &Proxy,
-    found: &Image,
-    reference: &str,
-    exchange: Exchange,
-) -> Outcome {
-    let query = exchange.raw_query().to_owned();
-    let target = |name: &str| with_query(Operation::ImageTag.target(&[name]), &query);
-    if let [host] = found.holders.as_slice() {
-        let (_, name) = ask(found, reference).unwrap_or((Arc::clone(host), found.id.clone()));
-        let target = target(&name);
-        let reply = forward(host, &target, exchange).await?;
-        if reply.status().is_success() {
-            host.reread(ListKind::Images).await;
-        }
-        return Ok(reply);
-    }
-    let version = exchange.version;
-    drop(exchange);
-    let asked = found.holders.iter().filter_map(|host| {
-        let call = EngineCall::post(target(&found.id_on(host)?), None).at(version);
-        Some(async move {
-            fan_out::ask(vec![Arc::clone(host)], &call, TAG_PATIENCE)
-                .await
-                .0
-        })
-    });
-    let parts = futures_util::future::join_all(asked).await;
-    let outcome = Parts(parts.into_iter().flatten().collect()).merge();
-    reread_all(&found.holders).await;
-    let (_, missing) = outcome?;
-    let mut reply = reply::status(StatusCode::CREATED);
-    missing.report(&proxy.fleet.ring, "image tag", &mut reply);
-    Ok(reply)
-}
-
-/// What `docker info` says of images that nodes do not agree on.
-pub(super) fn warnings(proxy: &Proxy) -> Vec<String> {
-    let hosts = nodes::up(proxy);
-    let names = |hosts: Vec<&Arc<Host>>| {
-        let names: Vec<_> = hosts.iter().map(|host| host.tag.name.as_str()).collect();
-        names.join(", ")
-    };
-    let (containerd, own): (Vec<_>, Vec<_>) = hosts
-        .iter()
-        .partition(|host| host.facts().keeps_images_in_containerd());
-    let mut warnings = Vec::new();
-    if !containerd.is_empty() && !own.is_empty() {
-        warnings.push(format!(
-            "WARNING: {} keep images in containerd's store, {} in the engine's own: one image has different ids there. Set \
-             the same on all (\"features\": {{\"containerd-snapshotter\": …}} in daemon.json)",
-            names(containerd),
-            names(own)
-        ));
-    }
-    let cluster = proxy.manager.cluster();
-    for tag in cluster.tags() {
-        let drifted: Vec<_> = hosts
-            .iter()
-            .filter(|host| {
-                let images = host.images();
-                let there = images.named(&tag.name);
-                there.is_some_and(|image| tag.ids().all(|id| id != image.id))
-            })
-            .collect();
-        let is_held = |host: &&Arc<Host>| tag.ids().any(|id| host.images().with_id(id).is_some());
-        if !drifted.is_empty() && hosts.iter().any(|host| is_held(&host)) {
-            warnings.push(format!(
-                "WARNING: {} is another image on {}; it is put right when a container needs it there",
-                tag.name,
-                names(drifted)
-            ));
-        }
-        if warnings.len() >= WARNINGS_MAX {
-            break;
-        }
-    }
-    warnings
-}
-
-/// `repository:tag`, or `repository@digest` where a digest stands in the tag's place.
-pub(super) fn joined(repository: &str, tag: &str) -> String {
-    match tag {
-        "" => repository.to_owned(),
-        digest if digest.contains(':') => format!("{repository}@{digest}"),
-        tag => format!("{repository}:{tag}"),
-    }
-}
-
-/// A node has made something new of a name: from now on that is what the name means.
-pub(super) async fn learn_name(
-    proxy: &Proxy,
-    host: &Host,
-    name: &str,
-    caller: &Caller,
-) -> Result<(), ApiError> {
-    let images = host.images();
-    let Some(image) = tag_name(name).and_then(|tag| images.named(&tag)) else {
-        return Ok(());
-    };
-    let pointed = proxy.manager.point_tag(name, &image.id, caller).await;
-    pointed.map_err(from_manager)
 }

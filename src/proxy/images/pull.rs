@@ -16,7 +16,8 @@ use http_body_util::{BodyExt as _, Limited};
 
 use super::super::forward::with_query;
 use super::super::{Proxy, nodes};
-use super::TAG_PATIENCE;
+use super::meant;
+use super::tag::TAG_PATIENCE;
 use crate::engine::{EngineCall, Host, empty};
 use crate::model::Platform;
 
@@ -51,7 +52,7 @@ pub(super) async fn in_registry(
     version: ApiVersion,
     auth: Option<HeaderValue>,
 ) -> Option<InRegistry> {
-    let name = super::joined(query.text("fromImage"), query.text("tag"));
+    let name = meant::joined(query.text("fromImage"), query.text("tag"));
     // Without a tag all tags are pulled.
     let name = ImageRef::parse(&name)
         .ok()
@@ -115,7 +116,7 @@ impl Follow {
         let mut query = Query::default();
         query.set("repo", &self.repository);
         query.set("tag", &self.tag);
-        let name = super::joined(&self.repository, &self.digest);
+        let name = meant::joined(&self.repository, &self.digest);
         let target = with_query(Operation::ImageTag.target(&[&name]), &query.encode());
         let tagged = host.ask(EngineCall::post(target, None));
         let tagged = tokio::time::timeout(TAG_PATIENCE, tagged).await;

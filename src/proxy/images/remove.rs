@@ -18,6 +18,7 @@ use super::super::fan_out::{self, Answers, Missing, Part, Parts};
 use super::super::forward::with_query;
 use super::super::reply::{Outcome, from_manager, ok_json};
 use super::super::told_after::reread_all;
+use super::meant;
 use crate::engine::{EngineCall, Error, Host};
 use crate::manager::tag_name;
 use crate::model::{Caller, NodeId};
@@ -64,7 +65,7 @@ pub(super) async fn remove(proxy: &Proxy, exchange: Exchange) -> Outcome {
         reference = rest.to_owned();
     }
     if targets.is_empty() {
-        return super::unknown(proxy, exchange).await;
+        return meant::unknown(proxy, exchange).await;
     }
     targets.extend(unread(proxy, &targets));
     let target = with_query(

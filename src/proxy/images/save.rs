@@ -19,6 +19,7 @@ use super::super::exchange::Exchange;
 use super::super::forward::{forward, with_query};
 use super::super::reply::{Outcome, Reply, from_manager};
 use super::super::{Proxy, any_node, nodes};
+use super::meant;
 use crate::engine::Host;
 use crate::manager::Image;
 use crate::model::{Caller, NodeId};
@@ -29,12 +30,12 @@ pub(super) async fn save(proxy: &Proxy, exchange: Exchange) -> Outcome {
     let mut lost = Lost::default();
     loop {
         // Anew each time: nodes go, and come.
-        let found = super::resolve(proxy, &reference);
-        let next = found.and_then(|image| super::ask(&lost.without(&image), &reference));
+        let found = meant::resolve(proxy, &reference);
+        let next = found.and_then(|image| meant::ask(&lost.without(&image), &reference));
         let Some((host, name)) = next else {
             return match lost.error {
                 Some(error) => Err(error),
-                None => super::unknown(proxy, exchange).await,
+                None => meant::unknown(proxy, exchange).await,
             };
         };
         let path = exchange.route.operation.target(&[&name]);
@@ -55,7 +56,7 @@ pub(super) async fn save_many(proxy: &Proxy, exchange: Exchange) -> Outcome {
     loop {
         let mut found = Vec::new();
         for name in &names {
-            match super::resolve(proxy, name) {
+            match meant::resolve(proxy, name) {
                 Some(image) => found.push((name, lost.without(&image))),
                 None => return nobody_has(proxy, exchange, name, lost).await,
             }
@@ -90,7 +91,7 @@ pub(super) async fn save_many(proxy: &Proxy, exchange: Exchange) -> Outcome {
 
 /// Any engine says what it says of a name that it does not know.
 async fn nobody_has(proxy: &Proxy, exchange: Exchange, name: &str, lost: Lost) -> Outcome {
-    let error = super::nowhere(proxy, name);
+    let error = meant::nowhere(proxy, name);
     match lost.error {
         Some(lost) => Err(lost),
         None if error.status.is_server_error() => Err(error),
