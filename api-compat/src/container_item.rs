@@ -213,6 +213,9 @@ pub struct Template {
     /// What clients below API 1.46 and below 1.48 do not get.
     annotations: (u32, u32),
     descriptor: (u32, u32),
+    /// Where the values of `Image` and of `ImageID` stand.
+    image: (u32, u32),
+    image_id: (u32, u32),
 }
 
 /// A place that an item does not have.
@@ -300,8 +303,21 @@ impl Template {
                     .and_then(|host| with_comma(host, "Annotations")),
             ),
             descriptor: drop(with_comma(item, "ImageManifestDescriptor")),
+            image: drop(value("Image")),
+            image_id: drop(value("ImageID")),
             bytes: bytes.into_boxed_slice(),
         })
+    }
+
+    /// What the image is called, and its id; nothing if its engine says neither.
+    pub fn image(&self) -> Option<(Cow<'_, str>, Cow<'_, str>)> {
+        let text = |span| View::parse(self.part(span)).ok()?.str();
+        Some((text(self.image)?, text(self.image_id)?))
+    }
+
+    fn part(&self, (start, end): (u32, u32)) -> &[u8] {
+        let span = start as usize..end as usize;
+        self.bytes.get(span).unwrap_or_default()
     }
 
     /// Writes the item for a client of that version.
@@ -312,7 +328,31 @@ impl Template {
         state: &str,
         status: impl Display,
     ) {
+        self.write(out, version, state, status, false);
+    }
+
+    /// [`Self::render`], with the id of the image in place of its name, as engines show one whose name means another
+    /// by now.
+    pub fn render_with_image_id(
+        &self,
+        out: &mut Vec<u8>,
+        version: ApiVersion,
+        state: &str,
+        status: impl Display,
+    ) {
+        self.write(out, version, state, status, true);
+    }
+
+    fn write(
+        &self,
+        out: &mut Vec<u8>,
+        version: ApiVersion,
+        state: &str,
+        status: impl Display,
+        has_image_id: bool,
+    ) {
         let mut steps = [
+            (self.image.0, self.image.1, Step::Image),
             (self.state, self.state, Step::State),
             (self.status, self.status, Step::Status),
             (
@@ -334,9 +374,12 @@ impl Template {
                 break;
             }
             let (start, end) = (start as usize, end as usize);
-            if let Step::Since(since) = step
-                && version >= since
-            {
+            let is_kept = match step {
+                Step::Since(since) => version >= since,
+                Step::Image => !has_image_id,
+                Step::State | Step::Status => false,
+            };
+            if is_kept {
                 continue;
             }
             out.extend_from_slice(self.bytes.get(done..start).unwrap_or_default());
@@ -344,6 +387,7 @@ impl Template {
             match step {
                 Step::State => write_text(out, state),
                 Step::Status => write_text(out, &status),
+                Step::Image => out.extend_from_slice(self.part(self.image_id)),
                 Step::Since(_) => {}
             }
         }
@@ -360,6 +404,7 @@ impl Template {
 enum Step {
     State,
     Status,
+    Image,
     Since(ApiVersion),
 }
 
@@ -506,6 +551,19 @@ mod tests {
         let status = ContainerStatus::parse(&head.status);
         template.render(&mut out, version, &head.state, status.render(180));
         String::from_utf8(out).expect("text")
+    }
+
+    #[test]
+    fn an_image_is_shown_by_its_id_where_its_name_means_another() {
+        let template = Template::new(ITEM.as_bytes(), &node(None, false)).expect("an item");
+        let (name, id) = template.image().expect("both are there");
+        assert_eq!((&*name, &id[..12]), ("busybox", "sha256:5c1b2"));
+        let (mut named, mut by_id) = (Vec::new(), Vec::new());
+        template.render(&mut named, ApiVersion::MAX, "running", "Up");
+        template.render_with_image_id(&mut by_id, ApiVersion::MAX, "running", "Up");
+        let named = String::from_utf8(named).expect("text");
+        let wanted = named.replace(r#""Image":"busybox""#, &format!(r#""Image":"{id}""#));
+        assert_eq!(String::from_utf8(by_id).expect("text"), wanted);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! One observed container: the engine's own bytes of its list item, and the few facts beside them that
 //! are needed without reading those bytes again.
 
+use std::borrow::Cow;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
@@ -394,6 +395,22 @@ impl Container {
     /// Appends its list item for a client of `version`; `state` and `status` are what to show.
     pub fn render(&self, out: &mut Vec<u8>, version: ApiVersion, state: &str, status: &str) {
         self.item.render(out, version, state, status);
+    }
+
+    /// [`Self::render`], with the id of its image in place of the name.
+    pub fn render_with_image_id(
+        &self,
+        out: &mut Vec<u8>,
+        version: ApiVersion,
+        state: &str,
+        status: &str,
+    ) {
+        self.item.render_with_image_id(out, version, state, status);
+    }
+
+    /// What its engine calls its image, and the image's id.
+    pub fn image(&self) -> Option<(Cow<'_, str>, Cow<'_, str>)> {
+        self.item.image()
     }
 }
 

@@ -115,12 +115,28 @@ fn rebuilt(lab: &Lab) -> Result<()> {
     let pool = Pool::over(lab)?;
     build(&pool, true, "it:1", context("first")?.path())?;
     says_everywhere(&pool, lab, "it:1", "first")?;
+    for host in lab.hosts() {
+        let node = host.name();
+        pool.ok(&format!(
+            "create --name=old-{node} -e constraint:node=={node} it:1"
+        ))?;
+    }
+    let old = pool.ok("image inspect -f {{.Id}} it:1")?;
+    let shown = "ps -a --no-trunc --filter name=old --format {{.Image}}";
+    pool.says(shown, &["it:1"; 3].join("\n"))?;
     for (turn, kit) in [(2, true), (3, true), (4, false), (5, true)] {
         let word = format!("turn{turn}");
         build(&pool, kit, "it:1", context(&word)?.path())?;
         // At once, and on every node.
         says_everywhere(&pool, lab, "it:1", &word)?;
+        // What was made of the old one is known by that alone, wherever its node's tag points.
+        pool.says(shown, &[old.as_str(); 3].join("\n"))?;
+        pool.says("ps -aq --filter ancestor=it:1", "")?;
     }
+    pool.ok("create --name=new it:1")?;
+    let of_it = "ps -a --filter ancestor=it:1 --format {{.Names}}:{{.Image}}";
+    pool.says(of_it, "new:it:1")?;
+    pool.ok("rm new old-host1 old-host2 old-host3")?;
     pool.ok("rmi it:1")?;
     pool.ok("image prune -f")?;
     pool.ok("builder prune -af").map(drop)

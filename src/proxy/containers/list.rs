@@ -16,9 +16,10 @@ use serde::Deserialize;
 
 use super::super::exchange::Exchange;
 use super::super::reply::{self, Outcome};
-use super::super::{Proxy, fan_out};
+use super::super::{Proxy, builders, fan_out, images};
 use crate::clock;
 use crate::engine::{Container, EngineCall, Host};
+use crate::manager::{Image, tag_name};
 use crate::model::{ContainerId, NodeId};
 
 /// How long the engines may take to measure their containers.
@@ -27,6 +28,9 @@ const SIZE_PATIENCE: Duration = Duration::from_secs(2);
 /// Lists containers.
 pub(super) async fn list(proxy: &Proxy, exchange: Exchange) -> Outcome {
     let query = ListQuery::parse(&exchange.query()?)?;
+    if query.ancestors().next().is_some() {
+        builders::learn(proxy).await;
+    }
     let moment = Moment::of(proxy);
     let shown = select(proxy, &query, &moment)?;
     let mut missing = fan_out::Missing::default();
@@ -41,13 +45,19 @@ pub(super) async fn list(proxy: &Proxy, exchange: Exchange) -> Outcome {
         BTreeMap::new()
     };
     let mut body = Vec::with_capacity(shown.len() * 1024 + 2);
+    let mut named = Named::default();
     body.push(b'[');
     for container in &shown {
         if body.len() > 1 {
             body.push(b',');
         }
         let start = body.len();
-        moment.render(container, &mut body, exchange.version);
+        if named.means_another(proxy, container) {
+            let (state, status) = moment.shown(container);
+            container.render_with_image_id(&mut body, exchange.version, state, &status);
+        } else {
+            moment.render(container, &mut body, exchange.version);
+        }
         if let Some(size) = sizes.get(&container.id) {
             let sized = with_size(&body[start..], size);
             body.truncate(start);
@@ -58,6 +68,46 @@ pub(super) async fn list(proxy: &Proxy, exchange: Exchange) -> Outcome {
     let mut reply = reply::json(StatusCode::OK, body);
     missing.mark(&mut reply);
     Ok(reply)
+}
+
+/// What the tags mean that the containers of one reply were made from.
+#[derive(Default)]
+struct Named(BTreeMap<String, Option<Arc<Image>>>);
+
+impl Named {
+    /// Whether the tag that a container was made from is another image's by now, or nobody's. An engine shows the image's
+    /// id then, but it does not know where else in the pool a tag has moved.
+    fn means_another(&mut self, proxy: &Proxy, container: &Container) -> bool {
+        let Some((name, id)) = container.image() else {
+            return false;
+        };
+        if id.is_empty() || name == id {
+            return false;
+        }
+        if !self.0.contains_key(&*name) {
+            // By an id or a digest it is meant for ever.
+            let Some(tag) = tag_name(&name) else {
+                return false;
+            };
+            self.0
+                .insert(name.clone().into_owned(), proxy.manager.image(&tag));
+        }
+        let Some(host) = proxy.fleet.host(&container.host.id) else {
+            return false;
+        };
+        match self.0.get(&*name).and_then(Option::as_ref) {
+            // Another kind of image store has it under another id, which nobody may have noticed yet.
+            Some(image) => {
+                let kind = |host: &Host| host.facts().keeps_images_in_containerd();
+                !image.ids.iter().any(|meant| **meant == *id)
+                    && image
+                        .holders
+                        .iter()
+                        .any(|holder| kind(holder) == kind(&host))
+            }
+            None => host.is_up(),
+        }
+    }
 }
 
 /// What all items of one reply share.
@@ -186,17 +236,14 @@ fn resolve(proxy: &Proxy, query: &ListQuery) -> Result<Resolved, ApiError> {
         Ok::<_, ApiError>(Some(Order::of(container.created_nanos, &id).into_owned()))
     };
     let mut images = BTreeSet::new();
-    let named: Vec<_> = query.ancestors().collect();
-    // Nearly no list asks for one, and a fleet has many nodes.
-    if !named.is_empty() {
-        for host in proxy.fleet.hosts().values() {
-            let known = host.images();
-            images.extend(
-                named
-                    .iter()
-                    .filter_map(|name| known.find(name))
-                    .map(|image| image.id.clone()),
-            );
+    for name in query.ancestors() {
+        match images::resolve(proxy, name) {
+            Some(image) => images.extend(image.ids.iter().cloned()),
+            // Nodes that are down may have had it.
+            None => images.extend(proxy.fleet.hosts().values().filter_map(|host| {
+                let known = host.images();
+                known.find(name).map(|image| image.id.clone())
+            })),
         }
     }
     Ok(Resolved {

@@ -18,7 +18,7 @@ use crate::manager::{Image, tag_name};
 use crate::model::Caller;
 
 /// The image that `reference` means in the pool, or `node/reference` on one node; nothing if no node that is up has it.
-pub(super) fn resolve(proxy: &Proxy, reference: &str) -> Option<Arc<Image>> {
+pub(in crate::proxy) fn resolve(proxy: &Proxy, reference: &str) -> Option<Arc<Image>> {
     if let Some(found) = proxy.manager.image(reference) {
         return Some(found);
     }

@@ -14,7 +14,7 @@ mod save;
 mod tag;
 
 pub(super) use drift::warnings;
-pub(super) use meant::{joined, learn_name};
+pub(super) use meant::{joined, learn_name, resolve};
 
 use std::sync::Arc;
 
@@ -32,7 +32,7 @@ use super::reply::{self, Outcome, from_engine};
 use super::told_after::reread_at_end;
 use super::{Proxy, any_node, builders, nodes};
 use crate::engine::{EngineCall, Host, full};
-use meant::{ask, no_such_image, resolve, unknown};
+use meant::{ask, no_such_image, unknown};
 
 /// Answers what concerns images.
 pub(super) async fn handle(proxy: &Proxy, exchange: Exchange) -> Outcome {
