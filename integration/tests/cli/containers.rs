@@ -130,7 +130,16 @@ fn wait(lab: &Lab) -> Result<()> {
     pool.run_with("attach late", b"go\n")?;
     let waited = waiting.finish(SOON)?;
     ensure!(waited.stdout.trim() == "5", "wait said {:?}", waited.stdout);
-    pool.says("wait late", "5")
+    pool.says("wait late", "5")?;
+    // Who was told of the end does not find it running.
+    for _ in 0..5 {
+        let id = pool.ok("run -d busybox sleep 0.3")?;
+        let waited = pool.ask("POST", &format!("/containers/{id}/wait"), b"")?;
+        ensure!(waited.status == 200, "{waited:?}");
+        let running = pool.ask("GET", "/containers/json", b"")?.json()?;
+        ensure!(running == serde_json::json!([]), "{running}");
+    }
+    Ok(())
 }
 
 fn rename_and_update(lab: &Lab) -> Result<()> {

@@ -1,10 +1,20 @@
 //! `POST /containers/{id}/wait`: the headers at once, the exit code when it comes. If the node goes away
 //! meanwhile, the wait ends and says so.
+//!
+//! **Invariant**: who was told that a container has ended does not find it running in our lists.
+
+use std::sync::Arc;
+
+use futures_util::stream;
+use http::StatusCode;
+use http_body::Frame;
+use http_body_util::{BodyExt as _, StreamBody};
 
 use super::super::Proxy;
 use super::super::exchange::Exchange;
 use super::super::forward::{forward_with_last_words, with_query};
-use super::super::reply::Outcome;
+use super::super::reply::{Outcome, Reply};
+use crate::engine::{Container, Host, Inventory};
 
 /// Waits on the container's engine.
 pub(super) async fn wait(proxy: &Proxy, exchange: Exchange) -> Outcome {
@@ -14,9 +24,58 @@ pub(super) async fn wait(proxy: &Proxy, exchange: Exchange) -> Outcome {
         .operation
         .target(&[&container.id.to_string()]);
     let target = with_query(path, exchange.raw_query());
+    let end = End::of(exchange.query()?.text("condition"));
     let lost = serde_json::json!({
         "Error": { "Message": format!("node {} lost", host.tag.name) },
         "StatusCode": 125,
     });
-    forward_with_last_words(&host, &target, exchange, format!("{lost}\n")).await
+    let reply = forward_with_last_words(&host, &target, exchange, format!("{lost}\n")).await?;
+    if reply.status() != StatusCode::OK {
+        return Ok(reply);
+    }
+    let inventory = Arc::clone(&proxy.fleet.inventory);
+    let (parts, body) = reply.into_parts();
+    let told = stream::once(async move {
+        let code = body.collect().await?.to_bytes();
+        end.shown(&inventory, &host, &container).await;
+        Ok(Frame::data(code))
+    });
+    Ok(Reply::from_parts(
+        parts,
+        StreamBody::new(told).boxed_unsync(),
+    ))
+}
+
+/// What is waited for.
+#[derive(Debug, Clone, Copy)]
+enum End {
+    Exit,
+    Removal,
+}
+
+impl End {
+    fn of(condition: &str) -> Self {
+        match condition {
+            "removed" => Self::Removal,
+            _ => Self::Exit,
+        }
+    }
+
+    /// Returns when our lists show it. An engine answers who waits a little before it tells of the event.
+    async fn shown(self, inventory: &Inventory, host: &Host, container: &Container) {
+        let known = inventory.get(&container.id);
+        let (is_shown, last) = match self {
+            Self::Exit => (known.is_none_or(|known| !known.state.is_up()), "die"),
+            Self::Removal => (known.is_none(), "destroy"),
+        };
+        if is_shown {
+            return;
+        }
+        let settled = async { host.change(container.id).await.settle(Some(last)).await };
+        tokio::select! {
+            biased;
+            _ = host.lost() => {}
+            () = settled => {}
+        }
+    }
 }
