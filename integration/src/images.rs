@@ -12,7 +12,7 @@ const BLOCK: usize = 512;
 pub fn make(host: &Host, name: &str, bytes: usize) -> Result<()> {
     let folder = tempfile::tempdir().context("no folder for temporary files")?;
     let file = folder.path().join("it.tar");
-    std::fs::write(&file, archive(&noise(bytes))).context("cannot write an archive")?;
+    std::fs::write(&file, archive("file", &noise(bytes))).context("cannot write an archive")?;
     host.docker(&["import", &file.display().to_string(), name])
         .map(drop)
 }
@@ -31,11 +31,12 @@ pub fn noise(count: usize) -> Vec<u8> {
 }
 
 /// A tar archive with one file.
-fn archive(content: &[u8]) -> Vec<u8> {
+#[must_use]
+pub fn archive(name: &str, content: &[u8]) -> Vec<u8> {
     let mut head = [0u8; BLOCK];
     let mut field =
         |at: usize, text: &str| head[at..at + text.len()].copy_from_slice(text.as_bytes());
-    field(0, "file");
+    field(0, name);
     field(100, "0000644");
     field(108, "0000000");
     field(116, "0000000");

@@ -1,8 +1,8 @@
 //! Where the engines, the stock CLI and the image come from.
 //!
 //! A recent engine of the machine is used as it is. Otherwise the packages are unpacked, not installed, below the lab
-//! folder: once per machine, whoever asks first, while others wait. Only `iproute2`, `iptables`, `procps` and, for the old compose,
-//! `python3-venv` are installed.
+//! folder: once per machine, whoever asks first, while others wait. Only `iproute2`, `iptables`, `procps` and, for clients in
+//! other languages, `python3-venv`, `nodejs` and `npm` are installed.
 //!
 //! **Invariant**: what stands under its final name is whole; a folder in the making has another name.
 
@@ -212,42 +212,74 @@ pub fn ssh() -> Result<Engine, Unavailable> {
 
 /// The program of docker-compose 1.29.2, the last one in Python, in an environment of its own.
 pub fn old_compose() -> Result<PathBuf, Unavailable> {
+    let root = client("old-compose", install_old_compose)?;
+    Ok(root.join("bin/docker-compose"))
+}
+
+/// The Python of an environment that has the newest docker-py.
+pub fn docker_py() -> Result<PathBuf, Unavailable> {
+    let root = client("docker-py", install_docker_py)?;
+    Ok(root.join("bin/python"))
+}
+
+/// A folder in which programs for `node` find the newest dockerode.
+pub fn dockerode() -> Result<PathBuf, Unavailable> {
+    client("dockerode", install_dockerode)
+}
+
+/// The folder of a client that is installed in its place.
+fn client(name: &str, install: fn(&Path) -> Result<()>) -> Result<PathBuf, Unavailable> {
     if let Some(reason) = impossible() {
         return Err(reason);
     }
-    let root = folder().join("old-compose");
+    let root = folder().join(name);
     let made = locked(|| {
         if root.join(INSTALLED).is_file() {
-            Ok(())
-        } else {
-            install_old_compose(&root)
+            return Ok(());
         }
+        install(&root)?;
+        fs::write(root.join(INSTALLED), "").context("cannot mark it as installed")
     });
-    made.map(|()| root.join("bin/docker-compose"))
-        .map_err(|error| {
-            Unavailable(format!(
-                "docker-compose 1.29 cannot be installed, which needs python3 with venv and pip: {error:#}"
-            ))
-        })
+    made.map(|()| root)
+        .map_err(|error| Unavailable(format!("{name} cannot be installed: {error:#}")))
 }
 
-/// A Python environment cannot be moved, so it is made in its place; this file in it says that it is whole.
+/// What pip and npm install cannot be moved, so it is made in its place; this file in it says that it is whole.
 const INSTALLED: &str = "installed";
 
-fn install_old_compose(root: &Path) -> Result<()> {
-    // Debian has neither Python nor its way to make environments unless something asked for them.
-    let mut makes_environments = Command::new("python3");
-    makes_environments.args(["-c", "import venv, ensurepip"]);
-    if process::succeed(&mut makes_environments, QUICK).is_err() {
-        say("installing python3-venv with apt-get");
-        install_packages(&["python3-venv"])?;
+fn install_docker_py(root: &Path) -> Result<()> {
+    make_environment(root)?;
+    say("installing docker-py with pip");
+    pip(root, &["docker"])
+}
+
+fn install_dockerode(root: &Path) -> Result<()> {
+    let machine = Engine { root: "/".into() };
+    if machine.program("node").is_err() || machine.program("npm").is_err() {
+        say("installing nodejs and npm with apt-get");
+        install_packages(&["nodejs", "npm"])?;
     }
+    fs::create_dir_all(root).with_context(|| format!("cannot create {}", root.display()))?;
+    say("installing dockerode with npm");
+    let mut npm = Command::new("npm");
+    // What its SSH needs to be faster would be compiled.
+    npm.args(["install", "--no-audit", "--no-fund", "--ignore-scripts"])
+        .args(["--omit=optional", "--prefix"])
+        .arg(root)
+        .args(["dockerode", "tar-stream"]);
+    process::succeed(&mut npm, PATIENT).map(drop)
+}
+
+fn install_old_compose(root: &Path) -> Result<()> {
+    make_environment(root)?;
     say("installing docker-compose 1.29.2 with pip");
-    let mut venv = Command::new("python3");
-    process::succeed(venv.args(["-m", "venv", "--clear"]).arg(root), PATIENT)?;
     // What it asks for (PyYAML below 6) can be built no more; what it is given does as well.
-    let parts = [
-        &["--no-deps", "docker-compose==1.29.2", "docker==5.0.3"][..],
+    pip(
+        root,
+        &["--no-deps", "docker-compose==1.29.2", "docker==5.0.3"],
+    )?;
+    pip(
+        root,
         &[
             "setuptools<81",
             "pyyaml<7",
@@ -264,13 +296,26 @@ fn install_old_compose(root: &Path) -> Result<()> {
             "paramiko<4",
             "six<2",
         ],
-    ];
-    for packages in parts {
-        let mut pip = Command::new(root.join("bin/pip"));
-        pip.args(["install", "-q", "--disable-pip-version-check"]);
-        process::succeed(pip.args(packages), PATIENT)?;
+    )
+}
+
+/// An empty Python environment.
+fn make_environment(root: &Path) -> Result<()> {
+    // Debian has neither Python nor its way to make environments unless something asked for them.
+    let mut makes_environments = Command::new("python3");
+    makes_environments.args(["-c", "import venv, ensurepip"]);
+    if process::succeed(&mut makes_environments, QUICK).is_err() {
+        say("installing python3-venv with apt-get");
+        install_packages(&["python3-venv"])?;
     }
-    fs::write(root.join(INSTALLED), "").context("cannot mark it as installed")
+    let mut venv = Command::new("python3");
+    process::succeed(venv.args(["-m", "venv", "--clear"]).arg(root), PATIENT).map(drop)
+}
+
+fn pip(root: &Path, packages: &[&str]) -> Result<()> {
+    let mut pip = Command::new(root.join("bin/pip"));
+    pip.args(["install", "-q", "--disable-pip-version-check"]);
+    process::succeed(pip.args(packages), PATIENT).map(drop)
 }
 
 fn prepare(version: EngineVersion) -> Result<Engine> {

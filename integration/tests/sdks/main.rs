@@ -1,0 +1,76 @@
+//! Programs that use Docker through an SDK, unmodified, over three real engines behind one manager, and over one of those
+//! engines alone: the same program, told nothing but the endpoint, must end well with both.
+//!
+//! docker-py and dockerode come from their registries as they are today; bollard is what the product itself is built with. The
+//! Go client is the stock CLI's and compose's own: `tests/cli` is its test. To add a client, write its program so that it
+//! exits with 0 if all is well, and enter it in [`CLIENTS`].
+//!
+//! **Invariant**: no program knows which of the two it talks to.
+
+#![expect(
+    clippy::disallowed_methods,
+    reason = "the lab runs real processes in real time"
+)]
+
+mod bollard;
+
+use std::path::Path;
+use std::process::{Command, ExitCode};
+
+use anyhow::Result;
+use integration::client::Docker;
+use integration::harness::{self, Case, case};
+use integration::install;
+use integration::lab::{Lab, Spec};
+use integration::pool::Pool;
+
+/// A client: its name in sentences, and how its program is run against the endpoint of a CLI.
+type Client = (&'static str, fn(&Docker) -> Result<()>);
+
+const CLIENTS: [Client; 3] = [
+    ("docker_py", docker_py),
+    ("dockerode", dockerode),
+    ("bollard", bollard::run),
+];
+
+fn main() -> ExitCode {
+    let cases = CLIENTS.into_iter().flat_map(|(name, run)| {
+        let engine = move |lab: &Lab| run(lab.host(0).client());
+        let pool = move |lab: &Lab| run(Pool::over(lab)?.docker());
+        [
+            case(&format!("{name}_works_with_an_engine"), engine),
+            case(&format!("{name}_works_with_a_pool"), pool),
+        ]
+    });
+    harness::main(Spec::hosts(3), cases.collect::<Vec<Case>>())
+}
+
+fn docker_py(docker: &Docker) -> Result<()> {
+    let mut python = Command::new(install::docker_py()?);
+    python.arg(program("docker_py.py"));
+    finish(docker, &mut python)
+}
+
+fn dockerode(docker: &Docker) -> Result<()> {
+    let mut node = Command::new("node");
+    node.arg(program("dockerode.mjs"))
+        .current_dir(install::dockerode()?);
+    finish(docker, &mut node)
+}
+
+fn program(name: &str) -> std::path::PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/sdks")
+        .join(name)
+}
+
+/// Runs a program with the endpoint in its environment, as a user would, and nothing else of Docker's.
+fn finish(docker: &Docker, program: &mut Command) -> Result<()> {
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("DOCKER_") {
+            program.env_remove(&name);
+        }
+    }
+    program.env("DOCKER_HOST", docker.endpoint());
+    docker.finish(program, b"")?.ok().map(drop)
+}
