@@ -220,7 +220,7 @@ pub fn shown(
         of("EnableIPv4", "true"),
         of("EnableIPv6", "false"),
         given(ipam, "Driver", "default"),
-        json(ipam, "Options", "{}"),
+        json(ipam, "Options", "null"),
         json(ipam, "Config", "[]"),
         of("Internal", "false"),
         of("Attachable", "false"),
@@ -557,7 +557,7 @@ mod tests {
             text(r#"{"Name":"x"}"#),
             concat!(
                 r#"{"Name":"x","Id":"id","Created":"2024-11-07T17:20:00Z","Scope":"local","Driver":"bridge","#,
-                r#""EnableIPv4":true,"EnableIPv6":false,"IPAM":{"Driver":"default","Options":{},"Config":[]},"#,
+                r#""EnableIPv4":true,"EnableIPv6":false,"IPAM":{"Driver":"default","Options":null,"Config":[]},"#,
                 r#""Internal":false,"Attachable":false,"Ingress":false,"ConfigFrom":{"Network":""},"ConfigOnly":false,"#,
                 r#""Containers":{},"Options":{},"Labels":{}}"#
             )
@@ -568,7 +568,7 @@ mod tests {
         for part in [
             r#""Driver":"macvlan""#,
             r#""EnableIPv6":true"#,
-            r#""IPAM":{"Driver":"default","Options":{},"Config":[{"Subnet":"10.9.0.0/24"}]}"#,
+            r#""IPAM":{"Driver":"default","Options":null,"Config":[{"Subnet":"10.9.0.0/24"}]}"#,
             r#""Labels":{"a":"b"}"#,
         ] {
             assert!(asked.contains(part), "{asked} lacks {part}");

@@ -515,6 +515,7 @@ def networks_carry_names(client):
         "py-net", driver="bridge", labels=MARK, ipam=IPAMConfig(pool_configs=[pool]), check_duplicate=True
     )
     equal([it.id for it in client.networks.list(names=["py-net"])], [network.id])
+    equal(client.networks.get("py-net").attrs["IPAM"]["Options"], None)
     equal([it.id for it in client.networks.list(filters=MINE)], [network.id])
     refused(409, "already exists", client.networks.create, "py-net", check_duplicate=True)
     first = sleeper(client, network="py-net", name="py-first")
