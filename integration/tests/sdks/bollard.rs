@@ -156,7 +156,7 @@ async fn lifecycle(docker: &Docker) -> Result<()> {
         ))
         .await?;
     ensure!(
-        pruned.containers_deleted.as_deref() == Some(&[id.clone()]),
+        pruned.containers_deleted.as_deref() == Some(std::slice::from_ref(&id)),
         "{pruned:?}"
     );
     let gone = docker.inspect_container(&id, None).await;

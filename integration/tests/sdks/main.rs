@@ -1,5 +1,5 @@
-//! Programs that use Docker through an SDK, unmodified, over three real engines behind one manager, and over one of those
-//! engines alone: the same program, told nothing but the endpoint, must end well with both.
+//! Programs that use Docker through an SDK, unmodified, over three real engines behind one manager, and over a fourth
+//! engine alone: the same program, told nothing but the endpoint, must end well with both.
 //!
 //! docker-py and dockerode come from their registries as they are today; bollard is what the product itself is built with. The
 //! Go client is the stock CLI's and compose's own: `tests/cli` is its test. To add a client, write its program so that it
@@ -7,21 +7,17 @@
 //!
 //! **Invariant**: no program knows which of the two it talks to.
 
-#![expect(
-    clippy::disallowed_methods,
-    reason = "the lab runs real processes in real time"
-)]
-
 mod bollard;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
+use std::thread;
 
-use anyhow::Result;
+use anyhow::{Context, Result, anyhow};
 use integration::client::Docker;
-use integration::harness::{self, Case, case};
+use integration::harness::{self, case};
 use integration::install;
-use integration::lab::{Lab, Spec};
+use integration::lab::{Host, Lab, Spec};
 use integration::pool::Pool;
 
 /// A client: its name in sentences, and how its program is run against the endpoint of a CLI.
@@ -34,15 +30,28 @@ const CLIENTS: [Client; 3] = [
 ];
 
 fn main() -> ExitCode {
-    let cases = CLIENTS.into_iter().flat_map(|(name, run)| {
-        let engine = move |lab: &Lab| run(lab.host(0).client());
-        let pool = move |lab: &Lab| run(Pool::over(lab)?.docker());
-        [
-            case(&format!("{name}_works_with_an_engine"), engine),
-            case(&format!("{name}_works_with_a_pool"), pool),
-        ]
+    let cases = CLIENTS.into_iter().map(|(name, run)| {
+        case(&format!("{name}_works_with_a_pool_as_with_an_engine"), {
+            move |lab| with_both(lab, run)
+        })
     });
-    harness::main(Spec::hosts(3), cases.collect::<Vec<Case>>())
+    harness::main(Spec::hosts(4), cases.collect())
+}
+
+/// Runs a program against the last host of the lab, and at the same time against a pool of the others.
+fn with_both(lab: &Lab, run: fn(&Docker) -> Result<()>) -> Result<()> {
+    let (engine, pooled) = lab.hosts().split_last().context("a lab without hosts")?;
+    let endpoints: Vec<String> = pooled.iter().map(Host::tcp).collect();
+    let pool = Pool::of(&endpoints, &[])?;
+    let (alone, together) = thread::scope(|scope| {
+        let alone = scope.spawn(|| run(engine.client()));
+        let together = run(pool.docker());
+        (alone.join(), together)
+    });
+    alone
+        .unwrap_or_else(|_| Err(anyhow!("it panicked")))
+        .context("with an engine")?;
+    together.context("with a pool")
 }
 
 fn docker_py(docker: &Docker) -> Result<()> {
@@ -58,7 +67,7 @@ fn dockerode(docker: &Docker) -> Result<()> {
     finish(docker, &mut node)
 }
 
-fn program(name: &str) -> std::path::PathBuf {
+fn program(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("tests/sdks")
         .join(name)
