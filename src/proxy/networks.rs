@@ -3,6 +3,7 @@
 //! one.
 
 use std::collections::BTreeMap;
+use std::fmt::Display;
 use std::sync::Arc;
 
 use api_compat::create::{check_content_type, syntax_error, with_network_id};
@@ -455,6 +456,9 @@ async fn join_or_leave(proxy: &Proxy, mut exchange: Exchange) -> Outcome {
         .and_then(|name| name.str())
         .unwrap_or_default()
         .into_owned();
+    if container_name.is_empty() {
+        return Err(ApiError::bad_parameter("invalid name or ID supplied: \"\""));
+    }
     let forced = asked.get_folded("Force").and_then(|force| force.bool()) == Some(true);
     let post = |id: &str, body: Bytes| {
         EngineCall::post(with_query(operation.target(&[id]), &query), Some(body)).at(version)
@@ -515,8 +519,10 @@ async fn join_or_leave(proxy: &Proxy, mut exchange: Exchange) -> Outcome {
         let network = match (&ours, &joining) {
             (_, Some(joining)) => joining.engine_id.to_string(),
             (Some(network), None) => {
+                // What its node does not have it cannot be in.
                 let here = host.tag.networks.of(network.id);
-                here.map_or_else(|| network.name.clone(), |own| own.engine_id.to_string())
+                let here = here.ok_or_else(|| not_connected(&container.id, &network.name))?;
+                here.engine_id.to_string()
             }
             (None, None) => on_node_of(proxy, &host, &reference, &container)?,
         };
@@ -578,15 +584,19 @@ async fn leave_later(
     if !placement.networks.contains(&network.id) {
         let container = placement.container.map(|id| id.to_string());
         let container = container.unwrap_or_else(|| placement.name.clone());
-        let name = &network.name;
-        return Err(ApiError::internal(format!(
-            "container {container} is not connected to network {name}"
-        )));
+        return Err(not_connected(&container, &network.name));
     }
     let manager = &proxy.manager;
     let later = manager.leave_network_later(network.id, &placement, caller);
     later.await.map_err(from_manager)?;
     Ok(reply::status(StatusCode::OK))
+}
+
+/// An engine's words for a container that is in another network, if any.
+fn not_connected(container: &dyn Display, network: &str) -> ApiError {
+    ApiError::internal(format!(
+        "container {container} is not connected to network {network}"
+    ))
 }
 
 /// The error for what cannot be done now because the container's node is down, with what to do about it.

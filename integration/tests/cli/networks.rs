@@ -362,10 +362,12 @@ fn connected(lab: &Lab) -> Result<()> {
         "network connect front on-host1",
         "already exists in network",
     )?;
-    pool.refuses(
-        "network disconnect front on-host2",
-        "network front not found",
-    )?;
+    for force in ["", "-f "] {
+        pool.refuses(
+            &format!("network disconnect {force}front on-host2"),
+            "is not connected to",
+        )?;
+    }
     pool.ok("network disconnect front on-host1")?;
     comes_to_nothing(lab)?;
     pool.says(
