@@ -334,8 +334,15 @@ fn pruned(lab: &Lab) -> Result<()> {
     pool.says(&format!("{MOUNTPOINT} bound"), "")?;
     pool.ok("rm -v user")?;
     pool.says("volume ls -q", "bound\nused")?;
+    // As an engine spares what is no mere folder of its own, so does the pool, wherever it is.
+    for name in ["disk", "mounted-disk"] {
+        pool.ok(&format!(
+            "volume create -o type=tmpfs -o device=tmpfs {name}"
+        ))?;
+    }
+    pool.ok("run --rm -v mounted-disk:/d busybox true")?;
     pool.ok("volume prune -f -a")?;
-    pool.says("volume ls -q", "")?;
+    pool.says("volume ls -q", "disk\nmounted-disk")?;
     nowhere(lab, "used")
 }
 

@@ -1,5 +1,6 @@
 //! `DELETE /volumes/{name}` and `POST /volumes/prune`.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use api_compat::error::ApiError;
@@ -20,7 +21,7 @@ use super::super::reply::{self, Outcome, from_manager, ok_json};
 use super::find::{ambiguous, find};
 use crate::engine::{EngineCall, Host, ListKind};
 use crate::manager::{VolumeRemoval, VolumeRemovalOrder};
-use crate::model::{Caller, Residence, Volume};
+use crate::model::{Caller, LOCAL_DRIVER, Residence, Volume, VolumeSpec};
 
 /// Removes a volume; different ones of one name on several nodes only by force, all of them.
 pub(super) async fn remove(proxy: &Proxy, exchange: Exchange) -> Outcome {
@@ -145,6 +146,7 @@ async fn prune_records(
         };
         let is_nowhere = volume.residence.nodes().next().is_none();
         is_nowhere
+            && is_prunable(&volume.spec)
             && proxy.manager.volume_holders(&volume.spec.name).is_empty()
             && (all || label(ANONYMOUS_LABEL).is_some())
             && wanted.match_labels_and_not(label)
@@ -152,4 +154,9 @@ async fn prune_records(
     let names = cluster.volumes().filter(is_wanted);
     let names = names.map(|volume| volume.spec.name.clone()).collect();
     Ok(proxy.manager.prune_records(names, caller).await)
+}
+
+/// Engines prune only what is theirs alone: what has options, or another driver, may be more than a folder.
+fn is_prunable(spec: &VolumeSpec) -> bool {
+    spec.driver == LOCAL_DRIVER && spec.options.as_ref().is_none_or(BTreeMap::is_empty)
 }
