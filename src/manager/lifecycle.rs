@@ -114,14 +114,14 @@ impl Manager {
     }
 
     /// The host ports whose numbers were chosen for a container.
-    pub fn chosen_ports(&self, container: &Container) -> Vec<String> {
+    pub fn chosen_ports(&self, container: &Container) -> Vec<PublishedPort> {
         let cluster = self.cluster();
         let placement = container
             .request
             .and_then(|request| cluster.placement(request));
         let claims = placement.iter().flat_map(|placement| &placement.ports);
         let chosen = claims.filter(|claim| claim.origin == PortOrigin::Chosen);
-        chosen.map(|claim| claim.port.to_string()).collect()
+        chosen.map(|claim| claim.port).collect()
     }
 
     /// What is in the way of a container on its node: each host port that it is to publish and another container has.

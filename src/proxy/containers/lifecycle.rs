@@ -18,7 +18,7 @@ use super::super::reply::{self, Outcome, Reply, from_manager};
 use super::pass_to;
 use crate::engine::{Container, EngineCall, Host, full};
 use crate::manager;
-use crate::model::{Caller, Resources};
+use crate::model::{Caller, PublishedPort, Resources};
 
 /// Changes a container.
 pub(super) async fn change(proxy: &Proxy, exchange: Exchange) -> Outcome {
@@ -95,25 +95,41 @@ async fn start(
 /// may be taken by something that no engine knows of; the container has it for good, so only another container gets
 /// another one.
 fn blame_port(proxy: &Proxy, container: &Container, mut error: ApiError) -> ApiError {
-    let words = ["address already in use", "port is already allocated"];
-    if !words.iter().any(|words| error.message.contains(words)) {
+    if !says_taken(&error.message) {
         return error;
     }
     let node = &container.host.name;
     let in_the_way = proxy.manager.ports_in_the_way(container);
-    let chosen = proxy.manager.chosen_ports(container);
     if !in_the_way.is_empty() {
         let in_the_way = in_the_way.join(", ");
         error.message = format!("{} (on node {node} port {in_the_way})", error.message);
-    } else if !chosen.is_empty() {
+    } else if let Some(port) = named_port(&error.message, &proxy.manager.chosen_ports(container)) {
         error.message = format!(
-            "{} (the pool chose host port {} for this container, and something else on node {node} has it: remove the \
+            "{} (the pool chose host port {port} for this container, and something else on node {node} has it: remove the \
              container and create it again to get another)",
             error.message,
-            chosen.join(", "),
         );
     }
     error
+}
+
+/// Whether an engine could not listen on a port, or its network had given it away.
+fn says_taken(message: &str) -> bool {
+    ["address already in use", "port is already allocated"]
+        .iter()
+        .any(|words| message.contains(words))
+}
+
+/// Which of these ports an engine's message names.
+fn named_port(message: &str, ports: &[PublishedPort]) -> Option<PublishedPort> {
+    // Addresses are followed by their port; whatever else has a colon has no such number after it.
+    let numbers = message.split(':').skip(1).filter_map(|rest| {
+        let end = rest.find(|c: char| !c.is_ascii_digit());
+        rest.get(..end.unwrap_or(rest.len()))?.parse::<u16>().ok()
+    });
+    let numbers: Vec<_> = numbers.collect();
+    let mut ports = ports.iter();
+    ports.find(|port| numbers.contains(&port.number)).copied()
 }
 
 /// Passes the request on; `last` is the last event that it causes when it succeeds.
@@ -282,4 +298,38 @@ async fn stated_after(host: &Host, container: &Container, update: &[u8]) -> Opti
     let config = View::parse(&known).ok()?.get("HostConfig")?;
     let claim = Claim::of_update(update, config);
     Some(Resources::new(claim.cpu_nanos, claim.memory_bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Protocol;
+
+    fn check(message: &str, chosen: &[u16], taken: Option<u16>) {
+        let port = |number: &u16| PublishedPort {
+            protocol: Protocol::Tcp,
+            address: None,
+            number: *number,
+        };
+        let ports: Vec<_> = chosen.iter().map(port).collect();
+        let found = says_taken(message)
+            .then(|| named_port(message, &ports))
+            .flatten()
+            .map(|port| port.number);
+        assert_eq!(found, taken, "{message}");
+    }
+
+    #[test]
+    fn only_a_port_that_the_engine_names_is_blamed() {
+        let allocated = "driver failed: Bind for 0.0.0.0:15000 failed: port is already allocated";
+        check(allocated, &[16_096, 15_000], Some(15_000));
+        check(allocated, &[16_096], None);
+        check(allocated, &[1500, 5000], None);
+        check(allocated, &[], None);
+        let in_use = "error starting userland proxy: listen tcp4 0.0.0.0:24000: bind: address already in use";
+        check(in_use, &[24_000], Some(24_000));
+        let slashed = "failed to bind host port [::]:24000/tcp: address already in use";
+        check(slashed, &[24_000], Some(24_000));
+        check("no such image: busybox:24000", &[24_000], None);
+    }
 }
