@@ -100,7 +100,7 @@ impl Manager {
         }
     }
 
-    fn is_up(&self, node: NodeId) -> bool {
+    pub(super) fn is_up(&self, node: NodeId) -> bool {
         self.fleet.host(&node).is_some_and(|host| host.is_up())
     }
 

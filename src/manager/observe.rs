@@ -128,9 +128,11 @@ impl Manager {
             }),
             // What is shown of a node that has listed nothing yet is what was promised there.
             Some(_) if !self.has_listed(placement.node) => None,
-            Some(_) => {
-                renaming(&container, placement).or_else(|| joining(&container, placement, &cluster))
-            }
+            Some(_) => renaming(&container, placement).or_else(|| {
+                // A node that is down may yet do what it was asked last: where it is connected shows when it is back.
+                let is_up = self.is_up(placement.node);
+                is_up.then(|| joining(&container, placement, &cluster))?
+            }),
         }
     }
 

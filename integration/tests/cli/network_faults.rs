@@ -28,6 +28,10 @@ pub(crate) fn cases() -> Vec<Case> {
             killed_in_disconnect,
         ),
         case(
+            "a_connect_that_a_hung_node_does_late_is_no_surprise",
+            connected_late,
+        ),
+        case(
             "a_network_stays_bound_to_a_node_that_is_not_heard_of",
             unheard_of,
         ),
@@ -161,6 +165,36 @@ fn cut_off_later(lab: &Lab) -> Result<()> {
     );
     pool.ok("rm -f web made more")?;
     pool.ok("network rm back kept")?;
+    comes_to_nothing(lab)
+}
+
+fn connected_late(lab: &Lab) -> Result<()> {
+    let pool = Pool::over(lab)?;
+    let host = lab.host(1);
+    pool.ok("network create front")?;
+    pool.ok("run -d --name=web --network front -e constraint:node==host2 busybox sleep 600")?;
+    pool.ok("run -d --name=db -e constraint:node==host2 busybox sleep 600")?;
+    host.hang()?;
+    // The engine has got it, and does it once it goes on.
+    pool.refuses("network connect front db", "node host2 is not reachable")?;
+    pool.ok("network disconnect -f front web")?;
+    pool.refuses("network rm front", "network front has active endpoints")?;
+    pool.says("network prune -f", "")?;
+    pool.ok("network disconnect -f front db")?;
+    pool.ok("network rm front")?;
+    host.resume()?;
+    pool.wait_until_ready(3)?;
+    comes_to_nothing(lab)?;
+    pool.says("ps --filter name=db --format {{.Networks}}", "bridge")?;
+    pool.ok("network create front")?;
+    pool.ok("run -d --name=next --network front -e constraint:node==host2 busybox sleep 600")?;
+    ensure!(
+        holders(lab, "front")? == ["host2"],
+        "{:?}",
+        holders(lab, "front")?
+    );
+    pool.ok("rm -f next web db")?;
+    pool.ok("network rm front")?;
     comes_to_nothing(lab)
 }
 

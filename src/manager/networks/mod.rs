@@ -148,6 +148,9 @@ impl Manager {
                 // Engines may have removed containers a moment ago, and nobody told us yet.
                 Err(Error::Refused(Refusal::NetworkInUse { .. }))
                     if self.one_that_is_gone_is_forgotten(id).await => {}
+                Err(Error::Refused(refusal @ Refusal::NetworkInUse { .. })) => {
+                    return Err(self.promised_in(id).unwrap_or(Error::Refused(refusal)));
+                }
                 Err(error) => return Err(error),
             }
         }
@@ -194,6 +197,22 @@ impl Manager {
                     .collect(),
             });
         }
+    }
+
+    /// Who is in the way that is not seen in the network: whether a node connected it that is down now is not known yet.
+    fn promised_in(&self, id: NetworkId) -> Option<Error> {
+        let cluster = self.cluster();
+        let network = cluster.network(id)?;
+        let joins = |placement: &&Arc<Placement>| placement.networks.contains(&id);
+        let promised = cluster.placements_on(network.node()?).filter(joins);
+        let holders: Vec<_> = promised
+            .filter_map(|placement| Some((placement.name.to_string(), placement.container?)))
+            .collect();
+        (!holders.is_empty()).then(|| Error::NetworkInUse {
+            network: network.name.clone(),
+            runs: true,
+            holders,
+        })
     }
 
     /// Asks for a container that is promised to be in the network and not seen there; ends its promise if it is gone.
