@@ -216,13 +216,13 @@ pub fn old_compose() -> Result<PathBuf, Unavailable> {
     Ok(root.join("bin/docker-compose"))
 }
 
-/// The Python of an environment that has the newest docker-py.
+/// The Python of an environment that has docker-py 7.
 pub fn docker_py() -> Result<PathBuf, Unavailable> {
     let root = client("docker-py", install_docker_py)?;
     Ok(root.join("bin/python"))
 }
 
-/// A folder in which programs for `node` find the newest dockerode.
+/// A folder in which programs for `node` find dockerode 5.
 pub fn dockerode() -> Result<PathBuf, Unavailable> {
     client("dockerode", install_dockerode)
 }
@@ -250,7 +250,7 @@ const INSTALLED: &str = "installed";
 fn install_docker_py(root: &Path) -> Result<()> {
     make_environment(root)?;
     say("installing docker-py with pip");
-    pip(root, &["docker"])
+    pip(root, &["docker~=7.1"])
 }
 
 fn install_dockerode(root: &Path) -> Result<()> {
@@ -266,7 +266,7 @@ fn install_dockerode(root: &Path) -> Result<()> {
     npm.args(["install", "--no-audit", "--no-fund", "--ignore-scripts"])
         .args(["--omit=optional", "--prefix"])
         .arg(root)
-        .args(["dockerode", "tar-stream"]);
+        .args(["dockerode@5", "tar-stream@3"]);
     process::succeed(&mut npm, PATIENT).map(drop)
 }
 

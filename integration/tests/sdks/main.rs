@@ -1,7 +1,7 @@
 //! Programs that use Docker through an SDK, unmodified, over three real engines behind one manager, and over a fourth
 //! engine alone: the same program, told nothing but the endpoint, must end well with both.
 //!
-//! docker-py and dockerode come from their registries as they are today; bollard is what the product itself is built with. The
+//! docker-py and dockerode are of the major version that the programs were written for; bollard is what the product itself is built with. The
 //! Go client is the stock CLI's and compose's own: `tests/cli` is its test. To add a client, write its program so that it
 //! exits with 0 if all is well, and enter it in [`CLIENTS`].
 //!
