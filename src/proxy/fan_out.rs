@@ -109,18 +109,31 @@ fn worst(failed: Vec<(Arc<Host>, ApiError)>, none_ok: bool, asked: usize) -> Api
         .map(|(_, error)| error.status)
         .max()
         .unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    let each: Vec<_> = failed
+    let said = failed
         .iter()
-        .map(|(host, error)| format!("{}: {}", host.tag.name, error.message))
-        .collect();
+        .map(|(host, error)| (host.tag.name.as_str(), &*error.message));
     ApiError {
         status,
         message: format!(
             "{} of {asked} nodes failed: {}",
             failed.len(),
-            each.join("; ")
+            each_once(said)
         ),
     }
+}
+
+/// Who said what; nodes that said the same stand together.
+fn each_once<'a>(said: impl Iterator<Item = (&'a str, &'a str)>) -> String {
+    let mut words: Vec<(&str, Vec<&str>)> = Vec::new();
+    for (node, message) in said {
+        match words.iter_mut().find(|(known, _)| *known == message) {
+            Some((_, nodes)) => nodes.push(node),
+            None => words.push((message, vec![node])),
+        }
+    }
+    let words = words.iter();
+    let words = words.map(|(message, nodes)| format!("{}: {message}", nodes.join(", ")));
+    words.collect::<Vec<_>>().join("; ")
 }
 
 /// The nodes whose part is missing from an answer.
@@ -196,5 +209,17 @@ impl Missing {
         }
         let reasons: Vec<_> = self.0.into_iter().map(|(_, reason)| reason).collect();
         Err(ApiError::unavailable(reasons.join("; ")))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::each_once;
+
+    #[test]
+    fn nodes_that_say_the_same_stand_together() {
+        let said = [("a", "no room"), ("b", "denied"), ("c", "no room")];
+        assert_eq!(each_once(said.into_iter()), "a, c: no room; b: denied");
+        assert_eq!(each_once(said.into_iter().take(1)), "a: no room");
     }
 }

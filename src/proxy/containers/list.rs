@@ -92,18 +92,19 @@ impl Named {
             self.0
                 .insert(name.clone().into_owned(), proxy.manager.image(&tag));
         }
+        let meant = self.0.get(&*name).and_then(Option::as_ref);
+        if meant.is_some_and(|image| image.ids.iter().any(|meant| **meant == *id)) {
+            return false;
+        }
         let Some(host) = proxy.fleet.host(&container.host.id) else {
             return false;
         };
-        match self.0.get(&*name).and_then(Option::as_ref) {
+        match meant {
             // Another kind of image store has it under another id, which nobody may have noticed yet.
             Some(image) => {
                 let kind = |host: &Host| host.facts().keeps_images_in_containerd();
-                !image.ids.iter().any(|meant| **meant == *id)
-                    && image
-                        .holders
-                        .iter()
-                        .any(|holder| kind(holder) == kind(&host))
+                let mut holders = image.holders.iter();
+                holders.any(|holder| kind(holder) == kind(&host))
             }
             None => host.is_up(),
         }
