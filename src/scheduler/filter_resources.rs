@@ -8,13 +8,11 @@ pub(super) fn passes(request: &Request, candidate: &Candidate) -> bool {
 }
 
 pub(super) fn reason(request: &Request, candidate: &Candidate) -> Option<Reason> {
-    let left = || {
-        request
-            .claim
-            .shortfall(candidate.free(), candidate.capacity)
-    };
-    let ever = request
-        .claim
-        .shortfall(candidate.machine, candidate.machine);
-    ever.or_else(left).map(Reason::Lacks)
+    let Candidate {
+        machine, capacity, ..
+    } = *candidate;
+    // What is left says more than what the machine has, and is less unless more is promised than there is.
+    let lacking = request.claim.shortfall(candidate.free(), capacity);
+    let lacking = lacking.or_else(|| request.claim.shortfall(machine, machine));
+    lacking.map(Reason::Lacks)
 }

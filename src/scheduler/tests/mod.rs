@@ -490,6 +490,15 @@ fn no_container_gets_more_than_a_machine_has() {
         refused(&request, &[empty]),
         "no node fits: host1 lacks CPU (need 5 CPUs, 4 free of 4)"
     );
+    // What is left is said where that is lacking.
+    let half_full = Candidate {
+        claimed: Resources::new(2_000_000_000, 0),
+        ..host(1)
+    };
+    assert_eq!(
+        refused(&request, &[half_full]),
+        "no node fits: host1 lacks CPU (need 5 CPUs, 2 free of 4)"
+    );
 }
 
 #[test]
