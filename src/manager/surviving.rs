@@ -69,6 +69,9 @@ impl Manager {
     /// Judges a choice: a warning, if there is one to give.
     fn survives(&self, order: &CreateOrder<'_>, choice: &Choice) -> Result<Option<String>, Error> {
         let mode = self.settings.placing.survive_node_loss;
+        if mode == SurviveNodeLoss::Off {
+            return Ok(None);
+        }
         let cluster = self.cluster();
         let node = choice.host.tag.id;
         let generic = self.generic_claim(&order.wanted.generic, node, &cluster);
@@ -76,7 +79,7 @@ impl Manager {
             amount: self.claim(order.wanted),
             generic: cluster.counted((&generic).into()),
         };
-        if mode == SurviveNodeLoss::Off || load.is_empty() {
+        if load.is_empty() {
             return Ok(None);
         }
         let mut volumes = order.wanted.volumes.iter();
