@@ -38,7 +38,7 @@ use raft_store::{Blob, Store};
 
 use crate::clock;
 use crate::engine::{Endpoint, Fleet};
-use crate::model::{Caller, ClusterId, ManagerId, NodeName, RequestId, Resources};
+use crate::model::{Caller, ClusterId, ManagerId, NodeId, NodeName, RequestId, Resources};
 use crate::scheduler::Strategy;
 use crate::seal::Seal;
 use crate::state::{self, Change, Cluster, Command, Envelope};
@@ -217,6 +217,11 @@ impl Manager {
     /// Ends the store.
     pub async fn shut_down(&self) {
         self.store.shutdown().await;
+    }
+
+    /// Whether a node is not down.
+    fn is_up(&self, node: NodeId) -> bool {
+        self.fleet.host(&node).is_some_and(|host| host.is_up())
     }
 
     /// Commits a command of the manager's own.

@@ -100,10 +100,6 @@ impl Manager {
         }
     }
 
-    pub(super) fn is_up(&self, node: NodeId) -> bool {
-        self.fleet.host(&node).is_some_and(|host| host.is_up())
-    }
-
     /// Waits until a reservation has become a container or was given up: whoever comes second learns who
     /// has the name. At most for as long as a create may take.
     async fn is_bound_or_released_in_time(&self, request: RequestId) -> bool {

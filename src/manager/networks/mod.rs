@@ -149,7 +149,7 @@ impl Manager {
                 Err(Error::Refused(Refusal::NetworkInUse { .. }))
                     if self.one_that_is_gone_is_forgotten(id).await => {}
                 Err(Error::Refused(refusal @ Refusal::NetworkInUse { .. })) => {
-                    return Err(self.promised_in(id).unwrap_or(Error::Refused(refusal)));
+                    return Err(self.in_use_by_promise(id, refusal));
                 }
                 Err(error) => return Err(error),
             }
@@ -199,37 +199,46 @@ impl Manager {
         }
     }
 
-    /// Who is in the way that is not seen in the network: whether a node connected it that is down now is not known yet.
-    fn promised_in(&self, id: NetworkId) -> Option<Error> {
+    /// What is promised to be in the network, seen there or not: a node that is down may have connected it.
+    fn promised_in(&self, id: NetworkId) -> Vec<Arc<Placement>> {
         let cluster = self.cluster();
-        let network = cluster.network(id)?;
-        let joins = |placement: &&Arc<Placement>| placement.networks.contains(&id);
-        let promised = cluster.placements_on(network.node()?).filter(joins);
+        let node = cluster.network(id).and_then(|network| network.node());
+        let there = node
+            .into_iter()
+            .flat_map(|node| cluster.placements_on(node));
+        there
+            .filter(|placement| placement.networks.contains(&id))
+            .cloned()
+            .collect()
+    }
+
+    /// Asks for the containers that are promised to be in the network; ends the promise of one that is gone.
+    async fn one_that_is_gone_is_forgotten(&self, id: NetworkId) -> bool {
+        for placement in self.promised_in(id) {
+            if let Some(container) = placement.container
+                && !self.still_exists(placement.node, container).await
+            {
+                let request = placement.request;
+                return self.commit(Command::Remove { request }).await.is_ok();
+            }
+        }
+        false
+    }
+
+    /// A refusal that names what is promised to be in the network, if anything of it is made yet.
+    fn in_use_by_promise(&self, id: NetworkId, refusal: Refusal) -> Error {
+        let promised = self.promised_in(id).into_iter();
         let holders: Vec<_> = promised
             .filter_map(|placement| Some((placement.name.to_string(), placement.container?)))
             .collect();
-        (!holders.is_empty()).then(|| Error::NetworkInUse {
-            network: network.name.clone(),
-            runs: true,
-            holders,
-        })
-    }
-
-    /// Asks for a container that is promised to be in the network and not seen there; ends its promise if it is gone.
-    async fn one_that_is_gone_is_forgotten(&self, id: NetworkId) -> bool {
-        let cluster = self.cluster();
-        let node = cluster.network(id).and_then(|network| network.node());
-        let joins = |placement: &&Arc<Placement>| placement.networks.contains(&id);
-        let promised = node.and_then(|node| cluster.placements_on(node).find(joins).cloned());
-        let Some((placement, container)) = promised.and_then(|p| Some((p.clone(), p.container?)))
-        else {
-            return false;
-        };
-        if self.still_exists(placement.node, container).await {
-            return false;
+        match refusal {
+            Refusal::NetworkInUse { network, .. } if !holders.is_empty() => Error::NetworkInUse {
+                network,
+                runs: true,
+                holders,
+            },
+            other => Error::Refused(other),
         }
-        let request = placement.request;
-        self.commit(Command::Remove { request }).await.is_ok()
     }
 
     /// What a container of `host` is to be connected by; promised if it is ours.
