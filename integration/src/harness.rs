@@ -9,7 +9,7 @@
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
 
 use crate::flotilla;
@@ -34,6 +34,16 @@ pub fn case(name: &str, work: impl FnOnce(&Lab) -> Result<()> + Send + 'static) 
     Case {
         name: name.to_owned(),
         work: Box::new(work),
+    }
+}
+
+/// The number in an environment variable, such as how often something is tried.
+pub fn number(variable: &str, default: u64) -> Result<u64> {
+    match std::env::var(variable) {
+        Ok(text) => text
+            .parse()
+            .with_context(|| format!("{variable}={text} is no number")),
+        Err(_) => Ok(default),
     }
 }
 

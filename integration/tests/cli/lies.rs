@@ -6,9 +6,9 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use integration::client::Docker;
-use integration::harness::{Case, case};
+use integration::harness::{self, Case, case};
 use integration::lab::Lab;
 use integration::liar::Liar;
 use integration::pool::Pool;
@@ -48,20 +48,15 @@ const COMMANDS: &[&str] = &[
 ];
 
 pub(crate) fn cases() -> Vec<Case> {
-    let (first, seeds) = (number("FIRST", 1), number("SEEDS", 1));
-    (first..first + seeds)
-        .map(|seed| {
-            case(
-                &format!("engines_that_lie_break_nothing_{seed}"),
-                move |lab: &Lab| lied_to(lab, seed),
-            )
-        })
-        .collect()
-}
-
-fn number(variable: &str, default: u64) -> u64 {
-    let set = std::env::var(variable).ok();
-    set.and_then(|set| set.parse().ok()).unwrap_or(default)
+    vec![case("engines_that_lie_break_nothing", |lab: &Lab| {
+        let first = harness::number("FIRST", 1)?;
+        let seeds = harness::number("SEEDS", 1)?;
+        for seed in first..first + seeds {
+            lied_to(lab, seed).with_context(|| format!("FIRST={seed} SEEDS=1"))?;
+            lab.recover()?;
+        }
+        Ok(())
+    })]
 }
 
 fn lied_to(lab: &Lab, seed: u64) -> Result<()> {

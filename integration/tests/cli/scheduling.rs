@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use anyhow::{Context as _, Result, ensure};
-use integration::harness::{Case, case};
+use integration::harness::{self, Case, case};
 use integration::lab::Lab;
 use integration::pool::Pool;
 
@@ -12,7 +12,7 @@ use crate::contains;
 /// So many clients create containers at once.
 const CLIENTS: usize = 16;
 /// So many containers; `CREATES` makes it more.
-const CREATES: usize = 96;
+const CREATES: u64 = 96;
 
 pub(crate) fn cases() -> Vec<Case> {
     vec![
@@ -395,10 +395,7 @@ fn survivable(lab: &Lab) -> Result<()> {
 fn never_overbooked(lab: &Lab) -> Result<()> {
     let pool = Pool::over(lab)?;
     let memory = pool.ask("GET", "/info", b"")?.json()?["MemTotal"].as_u64();
-    let creates = std::env::var("CREATES")
-        .ok()
-        .and_then(|text| text.parse().ok());
-    let creates = creates.unwrap_or(CREATES).next_multiple_of(CLIENTS);
+    let creates = usize::try_from(harness::number("CREATES", CREATES)?)?.next_multiple_of(CLIENTS);
     // Two of three fit.
     let each = memory.unwrap_or_default() / u64::try_from(creates * 2 / 3)?;
     let body = format!(

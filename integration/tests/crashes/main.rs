@@ -108,18 +108,9 @@ fn kill(pid: u32) {
     }
 }
 
-fn number(variable: &str, default: u64) -> Result<u64> {
-    match std::env::var(variable) {
-        Ok(text) => text
-            .parse()
-            .with_context(|| format!("{variable}={text} is no number")),
-        Err(_) => Ok(default),
-    }
-}
-
 fn killed(lab: &Lab) -> Result<()> {
-    let kills = number("KILLS", 2 * STEPS.len() as u64)?;
-    let first = number("SEED", 1)?;
+    let kills = harness::number("KILLS", 2 * STEPS.len() as u64)?;
+    let first = harness::number("SEED", 1)?;
     let trap: Arc<Mutex<Trap>> = Arc::default();
     let watcher: Watcher = {
         let trap = Arc::clone(&trap);
