@@ -1,8 +1,8 @@
 //! Changes to containers that exist: what is committed before the engine is asked, and after it answered.
 
-use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
+use super::under_way::Mark;
 use super::{Error, Manager};
 use crate::engine::{Container, Host, RunState};
 use crate::model::{
@@ -10,53 +10,10 @@ use crate::model::{
 };
 use crate::state::{Change, Command, Keep, Refusal};
 
-/// Requests with which something of ours is under way: observations of their containers wait.
-#[derive(Debug, Clone, Default)]
-pub(super) struct UnderWay(Arc<Mutex<BTreeMap<RequestId, usize>>>);
-
-/// Marks a request until dropped.
-#[derive(Debug)]
-pub(super) struct Mark {
-    all: UnderWay,
-    request: RequestId,
-}
-
-impl UnderWay {
-    /// Marks the request.
-    pub(super) fn mark(&self, request: RequestId) -> Mark {
-        *self.lock().entry(request).or_default() += 1;
-        Mark {
-            all: self.clone(),
-            request,
-        }
-    }
-
-    /// Whether something is under way with it.
-    pub(super) fn contains(&self, request: &RequestId) -> bool {
-        self.lock().contains_key(request)
-    }
-
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<RequestId, usize>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Drop for Mark {
-    fn drop(&mut self) {
-        let mut all = self.all.lock();
-        if let Some(count) = all.get_mut(&self.request) {
-            *count -= 1;
-            if *count == 0 {
-                all.remove(&self.request);
-            }
-        }
-    }
-}
-
 /// A change that is under way with a container of ours.
 #[derive(Debug)]
 pub struct Changing {
-    mark: Option<Mark>,
+    mark: Option<Mark<RequestId>>,
     container: Arc<Container>,
 }
 

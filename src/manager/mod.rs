@@ -27,6 +27,7 @@ mod plan;
 mod pool;
 mod recipe;
 mod surviving;
+mod under_way;
 mod unsettled;
 mod volumes;
 
@@ -43,6 +44,7 @@ use crate::scheduler::Strategy;
 use crate::seal::Seal;
 use crate::state::{self, Change, Cluster, Command, Envelope};
 use crate::tasks::Tasks;
+use under_way::UnderWay;
 
 pub use create::{CreateOrder, Created};
 pub use error::Error;
@@ -130,7 +132,9 @@ pub struct Manager {
     me: ManagerId,
     seal: Seal,
     settings: Settings,
-    under_way: lifecycle::UnderWay,
+    under_way: UnderWay<RequestId>,
+    /// Nodes that were listed, and of which what was put off is not done yet.
+    settling: UnderWay<NodeId>,
     bringing: bringing::Bringing,
     networks: networks::Networks,
     volume_turns: volumes::Turns,
@@ -162,7 +166,8 @@ impl Manager {
             me: log.member,
             seal: log.seal,
             settings: settings.clone(),
-            under_way: lifecycle::UnderWay::default(),
+            under_way: UnderWay::default(),
+            settling: UnderWay::default(),
             bringing: bringing::Bringing::default(),
             networks: networks::Networks::default(),
             volume_turns: volumes::Turns::default(),

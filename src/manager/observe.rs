@@ -37,11 +37,13 @@ impl Manager {
                     self.volumes_listed(node);
                     // Engines may take long to answer, or to remove a container: the other nodes do not wait for that.
                     let manager = Arc::clone(&self);
+                    let settling = self.settling.mark(node);
                     spawn_stream(tracing::info_span!("removals"), async move {
                         manager.settle_node(node).await;
                         manager.remove_volumes_due(node).await;
                         manager.remove_images_due(node).await;
                         manager.networks.untidy(node);
+                        drop(settling);
                         manager.counted(node).await;
                     });
                 }
@@ -52,8 +54,11 @@ impl Manager {
         }
     }
 
-    /// A node whose containers are all listed and counted takes work.
+    /// A node whose containers are all listed and counted takes work, once what was put off there was tried.
     async fn counted(&self, node: NodeId) {
+        if self.settling.contains(&node) {
+            return;
+        }
         let host = self.fleet.host(&node);
         if let Some(host) = host.filter(|host| host.is_counted() && host.is_up()) {
             self.note_ready(&host).await;

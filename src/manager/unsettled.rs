@@ -11,8 +11,8 @@ use std::time::Duration;
 use api_compat::ApiVersion;
 
 use super::Manager;
-use super::lifecycle::Mark;
 use super::name_in_use::Presence;
+use super::under_way::Mark;
 use crate::engine::{Container, EngineCall, Host, RunState};
 use crate::model::{ContainerId, NodeId, RequestId};
 use crate::state::{Cause, Command, Tombstone};
@@ -110,7 +110,13 @@ impl Manager {
     }
 
     /// Tries in the background until it is settled. Observations of a request that is marked wait for that.
-    fn go_on(self: &Arc<Self>, node: NodeId, what: Unsettled, first: Duration, mark: Option<Mark>) {
+    fn go_on(
+        self: &Arc<Self>,
+        node: NodeId,
+        what: Unsettled,
+        first: Duration,
+        mark: Option<Mark<RequestId>>,
+    ) {
         let manager = Arc::clone(self);
         let mut stopping = self.tasks.stopping();
         let span = tracing::info_span!("settle", ?what);
