@@ -1,7 +1,8 @@
 //! `POST /containers/{id}/wait`: the headers at once, the exit code when it comes. If the node goes away
 //! meanwhile, the wait ends and says so.
 //!
-//! **Invariant**: who was told that a container has ended does not find it running in our lists.
+//! **Invariant**: who was told that a container has ended does not find it running in our lists, unless its engine, asked
+//! again since, still lists it so.
 
 use std::sync::Arc;
 
