@@ -149,12 +149,18 @@ impl Docker {
     /// The CLI as a command, ready for arguments.
     pub fn command(&self) -> Result<Command> {
         let mut command = Command::new(self.engine.program("docker")?);
+        self.point(&mut command)?;
+        Ok(command)
+    }
+
+    /// Gives a program the endpoint, and the CLI for what it leaves to that; of the caller's Docker settings it sees none.
+    pub fn point(&self, program: &mut Command) -> Result<()> {
         for (name, _) in std::env::vars_os() {
             let foreign = name
                 .to_str()
                 .is_some_and(|name| FOREIGN.iter().any(|prefix| name.starts_with(prefix)));
             if foreign || PROXIES.iter().any(|proxy| name == *proxy) {
-                command.env_remove(&name);
+                program.env_remove(&name);
             }
         }
         let inherited = std::env::var_os("PATH").unwrap_or_default();
@@ -163,14 +169,14 @@ impl Docker {
             .programs()
             .into_iter()
             .chain(std::env::split_paths(&inherited));
-        command.env(
-            "PATH",
-            std::env::join_paths(folders).context("the PATH cannot be extended")?,
-        );
-        command
+        program
+            .env(
+                "PATH",
+                std::env::join_paths(folders).context("the PATH cannot be extended")?,
+            )
             .env("DOCKER_HOST", &self.endpoint)
             .env("DOCKER_CONFIG", self.config.path());
-        Ok(command)
+        Ok(())
     }
 
     /// Runs the CLI to its end.

@@ -227,6 +227,17 @@ pub fn dockerode() -> Result<PathBuf, Unavailable> {
     client("dockerode", install_dockerode)
 }
 
+/// The Python of an environment that has testcontainers 4.
+pub fn testcontainers_python() -> Result<PathBuf, Unavailable> {
+    let root = client("testcontainers-python", install_testcontainers_python)?;
+    Ok(root.join("bin/python"))
+}
+
+/// A folder in which programs for `node` find testcontainers 10.
+pub fn testcontainers_node() -> Result<PathBuf, Unavailable> {
+    client("testcontainers-node", install_testcontainers_node)
+}
+
 /// The folder of a client that is installed in its place.
 fn client(name: &str, install: fn(&Path) -> Result<()>) -> Result<PathBuf, Unavailable> {
     if let Some(reason) = impossible() {
@@ -253,20 +264,36 @@ fn install_docker_py(root: &Path) -> Result<()> {
     pip(root, &["docker~=7.1"])
 }
 
+fn install_testcontainers_python(root: &Path) -> Result<()> {
+    make_environment(root)?;
+    say("installing testcontainers with pip");
+    pip(root, &["testcontainers~=4.15"])
+}
+
 fn install_dockerode(root: &Path) -> Result<()> {
+    say("installing dockerode with npm");
+    npm(root, &["dockerode@5", "tar-stream@3"])
+}
+
+fn install_testcontainers_node(root: &Path) -> Result<()> {
+    say("installing testcontainers with npm");
+    // The last ones that Debian's Node can run.
+    npm(root, &["testcontainers@10"])
+}
+
+fn npm(root: &Path, packages: &[&str]) -> Result<()> {
     let machine = Engine { root: "/".into() };
     if machine.program("node").is_err() || machine.program("npm").is_err() {
         say("installing nodejs and npm with apt-get");
         install_packages(&["nodejs", "npm"])?;
     }
     fs::create_dir_all(root).with_context(|| format!("cannot create {}", root.display()))?;
-    say("installing dockerode with npm");
     let mut npm = Command::new("npm");
     // What its SSH needs to be faster would be compiled.
     npm.args(["install", "--no-audit", "--no-fund", "--ignore-scripts"])
         .args(["--omit=optional", "--prefix"])
         .arg(root)
-        .args(["dockerode@5", "tar-stream@3"]);
+        .args(packages);
     process::succeed(&mut npm, PATIENT).map(drop)
 }
 

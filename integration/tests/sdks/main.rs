@@ -1,9 +1,9 @@
 //! Programs that use Docker through an SDK, unmodified, over three real engines behind one manager, and over a fourth
 //! engine alone: the same program, told nothing but the endpoint, must end well with both.
 //!
-//! docker-py and dockerode are of the major version that the programs were written for; bollard is what the product itself is built with. The
-//! Go client is the stock CLI's and compose's own: `tests/cli` is its test. To add a client, write its program so that it
-//! exits with 0 if all is well, and enter it in [`CLIENTS`].
+//! docker-py, dockerode and testcontainers are of the major version that the programs were written for; bollard is what
+//! the product itself is built with. The Go client is the stock CLI's and compose's own: `tests/cli` is its test. To add
+//! a client, write its program so that it exits with 0 if all is well, and enter it in [`CLIENTS`].
 //!
 //! **Invariant**: no program knows which of the two it talks to.
 
@@ -12,6 +12,7 @@ mod bollard;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::thread;
+use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
 use integration::client::Docker;
@@ -20,12 +21,17 @@ use integration::install;
 use integration::lab::{Host, Lab, Spec};
 use integration::pool::Pool;
 
+/// A program takes half a minute on a calm machine.
+const PATIENCE: Duration = Duration::from_secs(240);
+
 /// A client: its name in sentences, and how its program is run against the endpoint of a CLI.
 type Client = (&'static str, fn(&Docker) -> Result<()>);
 
-const CLIENTS: [Client; 3] = [
+const CLIENTS: [Client; 5] = [
     ("docker_py", docker_py),
     ("dockerode", dockerode),
+    ("testcontainers_python", testcontainers_python),
+    ("testcontainers_node", testcontainers_node),
     ("bollard", bollard::run),
 ];
 
@@ -55,16 +61,36 @@ fn with_both(lab: &Lab, run: fn(&Docker) -> Result<()>) -> Result<()> {
 }
 
 fn docker_py(docker: &Docker) -> Result<()> {
-    let mut python = Command::new(install::docker_py()?);
-    python.arg(program("docker_py.py"));
-    finish(docker, &mut python)
+    python(docker, &install::docker_py()?, "docker_py.py")
+}
+
+fn testcontainers_python(docker: &Docker) -> Result<()> {
+    python(
+        docker,
+        &install::testcontainers_python()?,
+        "testcontainers_python.py",
+    )
 }
 
 fn dockerode(docker: &Docker) -> Result<()> {
+    node(docker, &install::dockerode()?, "dockerode.mjs")
+}
+
+fn testcontainers_node(docker: &Docker) -> Result<()> {
+    node(
+        docker,
+        &install::testcontainers_node()?,
+        "testcontainers_node.mjs",
+    )
+}
+
+fn python(docker: &Docker, python: &Path, name: &str) -> Result<()> {
+    finish(docker, Command::new(python).arg(program(name)))
+}
+
+fn node(docker: &Docker, folder: &Path, name: &str) -> Result<()> {
     let mut node = Command::new("node");
-    node.arg(program("dockerode.mjs"))
-        .current_dir(install::dockerode()?);
-    finish(docker, &mut node)
+    finish(docker, node.arg(program(name)).current_dir(folder))
 }
 
 fn program(name: &str) -> PathBuf {
@@ -73,13 +99,9 @@ fn program(name: &str) -> PathBuf {
         .join(name)
 }
 
-/// Runs a program with the endpoint in its environment, as a user would, and nothing else of Docker's.
+/// Runs a program to its end, as a user of this endpoint would.
 fn finish(docker: &Docker, program: &mut Command) -> Result<()> {
-    for (name, _) in std::env::vars_os() {
-        if name.to_string_lossy().starts_with("DOCKER_") {
-            program.env_remove(&name);
-        }
-    }
-    program.env("DOCKER_HOST", docker.endpoint());
+    docker.point(program)?;
+    let docker = docker.clone().patience(PATIENCE);
     docker.finish(program, b"")?.ok().map(drop)
 }
