@@ -230,6 +230,14 @@ impl Lab {
         &self.hosts[index]
     }
 
+    /// The host of this name; an error if there is none.
+    pub fn host_named(&self, name: &str) -> Result<&Host> {
+        let mut hosts = self.hosts.iter();
+        hosts
+            .find(|host| host.name() == name)
+            .with_context(|| format!("the lab has no host {name}"))
+    }
+
     /// All hosts.
     #[must_use]
     pub fn hosts(&self) -> &[Host] {

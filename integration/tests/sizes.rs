@@ -10,9 +10,9 @@ use std::collections::BTreeMap;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Result, ensure};
 use integration::harness::{self, Case, case};
-use integration::lab::{Host, HostSpec, Lab, Spec};
+use integration::lab::{HostSpec, Lab, Spec};
 use integration::pool::Pool;
 use integration::wait;
 
@@ -90,14 +90,6 @@ fn are_on(pool: &Pool, expected: &[(&str, usize)]) -> Result<()> {
         .collect();
     ensure!(counts == expected, "{counts:?}, not {expected:?}");
     Ok(())
-}
-
-fn host_of<'a>(lab: &'a Lab, pool: &Pool, container: &str) -> Result<&'a Host> {
-    let node = pool.node_of(container)?;
-    let mut hosts = lab.hosts().iter();
-    hosts
-        .find(|host| host.name() == node)
-        .context("no such host")
 }
 
 fn contains(text: &str, wanted: &str) -> Result<()> {
@@ -515,7 +507,7 @@ fn unpublished(lab: &Lab) -> Result<()> {
         &output.stderr,
         "Published ports are discarded when using host network mode",
     )?;
-    let host = host_of(lab, &pool, "h1")?;
+    let host = lab.host_named(&pool.node_of("h1")?)?;
     ensure!(
         host.docker(&["port", "h1"])?.is_empty(),
         "it publishes something"

@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Result, ensure};
 use integration::compose::Project;
 use integration::harness::{Case, case};
 use integration::lab::{Host, Lab};
@@ -362,8 +362,7 @@ fn at_once(lab: &Lab) -> Result<()> {
 
 /// The host of a node, without power, and the pool knows.
 fn power_off<'a>(lab: &'a Lab, pool: &Pool, node: &str) -> Result<&'a Host> {
-    let host = lab.hosts().iter().find(|host| host.name() == node);
-    let host = host.context("no host of this name")?;
+    let host = lab.host_named(node)?;
     host.power_off()?;
     pool.wait_until_ready(2)?;
     Ok(host)

@@ -81,8 +81,7 @@ fn answers(port: u16, times: usize) -> Result<BTreeMap<String, usize>> {
 }
 
 fn address_of<'a>(lab: &'a Lab, node: &str) -> Result<&'a str> {
-    let host = lab.hosts().iter().find(|host| host.name() == node);
-    Ok(host.context("no such host")?.address())
+    Ok(lab.host_named(node)?.address())
 }
 
 fn both(lab: &Lab) -> Result<()> {
@@ -430,9 +429,7 @@ fn udp(lab: &Lab) -> Result<()> {
     pool.ok(&format!(
         "run -d --name=echo --stop-signal=KILL -p {port}:7/udp busybox sleep 600"
     ))?;
-    let node = pool.node_of("echo")?;
-    let host = lab.hosts().iter().find(|host| host.name() == node);
-    let host = host.context("no such host")?;
+    let host = lab.host_named(&pool.node_of("echo")?)?;
     // The image has nothing that speaks UDP; the host's own perl answers in the container's network.
     let pid = pool.ok("inspect -f {{.State.Pid}} echo")?;
     let echo = Perl::start(host, &["nsenter", "--net", "--target", &pid, "--"], ECHO)?;

@@ -64,13 +64,6 @@ fn nowhere(lab: &Lab, name: &str) -> Result<()> {
     Ok(())
 }
 
-fn host_named<'l>(lab: &'l Lab, name: &str) -> Result<&'l Host> {
-    let mut hosts = lab.hosts().iter();
-    hosts
-        .find(|host| host.name() == name)
-        .context("no such host")
-}
-
 const MOUNTPOINT: &str = "volume inspect -f {{.Mountpoint}}";
 
 fn late_bound(lab: &Lab) -> Result<()> {
@@ -133,7 +126,7 @@ fn as_asked(lab: &Lab) -> Result<()> {
     // A client sees the same of it before and after it is made.
     pool.ok("run -d --name=it -v data:/d busybox sleep 600")?;
     pool.says(shown, &before)?;
-    let node = host_named(lab, &holder(lab, "data")?)?;
+    let node = lab.host_named(&holder(lab, "data")?)?;
     let made = node.docker(&[
         "volume",
         "inspect",
@@ -350,7 +343,7 @@ fn pruned(lab: &Lab) -> Result<()> {
 fn with_data<'l>(lab: &'l Lab, pool: &Pool) -> Result<&'l Host> {
     pool.ok("volume create data")?;
     pool.says("run --rm -v data:/d busybox sh -c 'echo kept >/d/it'", "")?;
-    host_named(lab, &holder(lab, "data")?)
+    lab.host_named(&holder(lab, "data")?)
 }
 
 /// Waits until the pool says that the host's node is lost.
