@@ -170,6 +170,8 @@ pub struct Details {
     pub generic: Wishes,
     /// Where it may listen, for all that is known: what it exposes, if it is on its host's network.
     pub exposed: Box<[PublishedPort]>,
+    /// It was updated since: an inspect will bring what it may use from now on.
+    pub outdated: bool,
 }
 
 /// When a container last started and ended, where that is known.

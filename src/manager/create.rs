@@ -301,6 +301,7 @@ impl Manager {
                     claim: self.claim(order.wanted),
                     generic: order.wanted.generic.clone(),
                     exposed: exposed(&choice.ports),
+                    outdated: false,
                 },
             )
             .await;

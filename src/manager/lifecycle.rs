@@ -46,17 +46,22 @@ impl Manager {
             return Ok(());
         };
         let ended = matches!(container.state, RunState::Exited | RunState::Dead);
-        let cluster = self.cluster();
-        let Some(placement) = cluster.placement(request) else {
-            return Ok(());
-        };
+        let claims = |placement: &Placement| placement.claiming && !ended;
         // That it ended may be seen and not committed yet: claiming anew makes that commit a stale one.
-        if placement.claiming && !ended {
+        if self
+            .cluster()
+            .placement(request)
+            .is_none_or(|one| claims(one))
+        {
             return Ok(());
         }
-        if !placement.claiming {
+        // What is looked at stays so until it is committed.
+        let _placing = self.placing.lock().await;
+        let placement = self.cluster().placement(request).cloned();
+        if let Some(placement) = placement.filter(|placement| !placement.claiming) {
             self.has_room(placement.node, placement.claim)?;
-            self.has_generic(placement)?;
+            self.has_generic(&placement)?;
+            self.survives_claiming(&placement, placement.claim)?;
         }
         self.commit_for(
             request,
@@ -116,15 +121,21 @@ impl Manager {
         let Some(request) = container.request else {
             return Ok(());
         };
+        let _placing = self.placing.lock().await;
         let before = self.cluster().placement(request).cloned();
         if let Some(before) = before.filter(|placement| placement.claiming) {
             self.has_room(before.node, claim.saturating_sub(before.claim))?;
+            self.survives_claiming(&before, claim)?;
         }
         match self
             .commit_for(
                 request,
                 caller.clone(),
-                Command::SetClaim { request, claim },
+                Command::SetClaim {
+                    request,
+                    claim,
+                    observed: false,
+                },
             )
             .await
         {

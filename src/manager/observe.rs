@@ -9,7 +9,7 @@ use super::networks::{adopted, joining};
 use super::placing::exposed_claim;
 use super::{Error, Manager};
 use crate::engine::{Container, Observation, RunState};
-use crate::model::{ContainerId, NodeId, Placement, RequestId};
+use crate::model::{ContainerId, NodeId, Placement, RequestId, Resources};
 use crate::state::{Command, Keep, Promise, Refusal};
 use crate::tasks::{Stopping, spawn_stream};
 
@@ -133,11 +133,13 @@ impl Manager {
             }),
             // What is shown of a node that has listed nothing yet is what was promised there.
             Some(_) if !self.has_listed(placement.node) => None,
-            Some(_) => renaming(&container, placement).or_else(|| {
-                // A node that is down may yet do what it was asked last: where it is connected shows when it is back.
-                let is_up = self.is_up(placement.node);
-                is_up.then(|| joining(&container, placement, &cluster))?
-            }),
+            Some(_) => renaming(&container, placement)
+                .or_else(|| updating(&container, placement))
+                .or_else(|| {
+                    // A node that is down may yet do what it was asked last: where it is connected shows when it is back.
+                    let is_up = self.is_up(placement.node);
+                    is_up.then(|| joining(&container, placement, &cluster))?
+                }),
         }
     }
 
@@ -190,6 +192,23 @@ fn has_ended(container: &Container) -> bool {
 fn is_made_for(container: &Container, placement: &Placement) -> bool {
     container.host.id == placement.node
         && container.names.iter().any(|name| **name == *placement.name)
+}
+
+/// What it may use was changed on the node itself, so it claims that. What it does not state it may claim by default.
+fn updating(container: &Container, placement: &Placement) -> Option<Command> {
+    let details = container.details.as_ref();
+    let stated = details.filter(|details| !details.outdated)?.claim;
+    let or = |stated: u64, known| if stated > 0 { stated } else { known };
+    let known = placement.claim;
+    let claim = Resources::new(
+        or(stated.cpu_nanos, known.cpu_nanos),
+        or(stated.memory_bytes, known.memory_bytes),
+    );
+    (claim != known).then_some(Command::SetClaim {
+        request: placement.request,
+        claim,
+        observed: true,
+    })
 }
 
 /// A name that was changed on the node itself, or whose change was not recorded, is taken over.

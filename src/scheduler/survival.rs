@@ -53,8 +53,8 @@ pub struct Standby {
     pub free: Resources,
     /// What it has beside that, and what is taken of it.
     pub stock: Stock,
-    /// Tells its claims of now from those of before.
-    pub digest: u64,
+    /// Tells its claims of now from those of before; nothing if they are only asked about, so that no plan is kept.
+    pub digest: Option<u64>,
 }
 
 impl Standby {
@@ -106,24 +106,23 @@ impl Survival {
             if plan.is_some_and(|plan| plan.holds(lost, &by_id, &stated)) {
                 continue;
             }
+            self.plans.remove(&lost.node);
             self.made += 1;
             let claims = claims(lost.node);
             let claims = claims.iter().map(|load| load.counted(&stated));
             match spread(claims.collect(), lost.node, nodes) {
                 Some(takes) => {
-                    let digest = lost.digest;
-                    let stated = stated.clone();
-                    let plan = Plan {
-                        digest,
-                        stated,
-                        takes,
-                    };
-                    self.plans.insert(lost.node, plan);
+                    if let Some(digest) = lost.digest {
+                        let stated = stated.clone();
+                        let plan = Plan {
+                            digest,
+                            stated,
+                            takes,
+                        };
+                        self.plans.insert(lost.node, plan);
+                    }
                 }
-                None => {
-                    self.plans.remove(&lost.node);
-                    at_risk.push(lost.node);
-                }
+                None => at_risk.push(lost.node),
             }
         }
         at_risk
@@ -142,7 +141,7 @@ impl Plan {
         by_id: &BTreeMap<NodeId, &Standby>,
         stated: &BTreeSet<String>,
     ) -> bool {
-        self.digest == lost.digest
+        lost.digest == Some(self.digest)
             && self.stated == *stated
             && self.takes.iter().all(|(node, taken)| {
                 let still = by_id.get(node);
@@ -237,7 +236,7 @@ mod tests {
                     takes_work: true,
                     free: gib(free),
                     stock: Stock::new(has.into_iter().collect(), Taken::default()),
-                    digest: digest(&claims),
+                    digest: Some(digest(&claims)),
                 };
                 (standby, claims)
             };
@@ -311,6 +310,18 @@ mod tests {
     }
 
     #[test]
+    fn no_plan_is_kept_for_what_is_only_asked_about() {
+        let mut survival = Survival::default();
+        let mut asked = |text| {
+            let mut pool = Pool::read(text);
+            pool.0[0].0.digest = None;
+            pool.at_risk(&mut survival)
+        };
+        assert_eq!(asked("9/1 2/ 2/"), [] as [u8; 0]);
+        assert_eq!(asked("9/3 2/ 2/"), [1]);
+    }
+
+    #[test]
     fn what_is_counted_from_now_on_is_planned_for() {
         let mut survival = Survival::default();
         assert_eq!(
@@ -357,7 +368,7 @@ mod tests {
                         claims.push(more);
                     }
                 }
-                node.digest = digest(claims);
+                node.digest = Some(digest(claims));
                 let kept = pool.at_risk(&mut survival);
                 let anew = pool.at_risk(&mut Survival::default());
                 // A plan that was found earlier may do where greed finds none now, never the other way round.

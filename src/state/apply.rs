@@ -71,7 +71,11 @@ impl Cluster {
             } => self.adopt(realm, promise, container, claiming),
             Command::BeginRename { request, new_name } => self.begin_rename(request, new_name),
             Command::EndRename { request, keep } => self.end_rename(request, keep),
-            Command::SetClaim { request, claim } => self.set_claim(request, claim),
+            Command::SetClaim {
+                request,
+                claim,
+                observed,
+            } => self.set_claim(request, claim, observed),
             Command::Exited { request, run } => self.exited(request, run),
             Command::Reclaim { request, running } => self.reclaim(request, running),
             Command::Remove { request } => self.remove(request),

@@ -118,6 +118,9 @@ pub enum Command {
         request: RequestId,
         /// The new claim.
         claim: Resources,
+        /// Its engine gives it that already: too little room is no reason to refuse.
+        #[serde(default)]
+        observed: bool,
     },
     /// A container has exited: its claim and the ports its user asked for are free.
     Exited {

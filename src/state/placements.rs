@@ -199,9 +199,10 @@ impl Cluster {
         &mut self,
         request: RequestId,
         claim: Resources,
+        observed: bool,
     ) -> Result<Change, Refusal> {
         let placement = self.expect_placement(request)?;
-        if placement.claiming {
+        if placement.claiming && !observed {
             // Only what grows is asked for: less is always granted, even where there is too little.
             let more = Resources::new(
                 claim.cpu_nanos.saturating_sub(placement.claim.cpu_nanos),

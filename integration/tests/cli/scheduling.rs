@@ -289,13 +289,21 @@ fn reserved(lab: &Lab) -> Result<()> {
     reserved("160")?;
     pool.ok("update --memory-reservation 30m b6")?;
     reserved("170")?;
+    // Also by somebody on its node, who is not asked whether there is room.
+    let host = lab.host_named(&pool.node_of("b6")?)?;
+    for (amount, wanted) in [("40m", "180"), ("80m", "220")] {
+        host.docker(&["update", "--memory-reservation", amount, "b6"])?;
+        integration::wait::until_true("the update is counted", crate::SOON, || {
+            Ok(reserved(wanted).is_ok())
+        })?;
+    }
+    pool.refuses("run -d busybox true", "lack memory (need 140MiB; ")?;
     pool.ok("rm -f b6")?;
     pool.ok("run -d --name=a6 busybox sleep 600")?;
     // What runs there behind the pool's back counts, also when a container is to start again.
     pool.ok("stop -t 0 a1")?;
     let node = pool.node_of("a1")?;
-    let host = lab.hosts().iter().find(|host| node == host.name());
-    let host = host.context("no such host")?;
+    let host = lab.host_named(&node)?;
     host.docker(&[
         "run",
         "-d",
@@ -344,6 +352,27 @@ fn survivable(lab: &Lab) -> Result<()> {
             "would find no room elsewhere if that node was lost",
         )?;
         pool.ok("run -d --name=b1 busybox sleep 600")?;
+        // What grows, or claims anew, is asked too: the one that has a node for itself, and room there.
+        let homes = ["a1", "a2", "a3", "a4"].into_iter();
+        let homes = homes.map(|name| Ok((name, pool.node_of(name)?)));
+        let homes: Vec<(&str, String)> = homes.collect::<Result<_>>()?;
+        let alone = homes.iter().find(|(_, home)| {
+            let here = homes.iter().filter(|(_, other)| other == home);
+            here.count() == 1
+        });
+        let (alone, home) = alone.context("no container is alone")?;
+        let update = |amount: &str| format!("update -m {amount} --memory-swap {amount} {alone}");
+        let no_room = "would find no room elsewhere if that node was lost";
+        pool.refuses(&update("150m"), no_room)?;
+        pool.ok(&update("90m"))?;
+        pool.ok(&update("100m"))?;
+        pool.ok(&format!("stop -t 0 {alone}"))?;
+        pool.ok(&format!(
+            "run -d --name=a5 -m 100m -e constraint:node=={home} busybox sleep 600"
+        ))?;
+        pool.refuses(&format!("start {alone}"), no_room)?;
+        pool.ok("rm -f a5")?;
+        pool.ok(&format!("start {alone}"))?;
         let said = pool.flotilla("plan --lose host1")?.ok()?;
         ensure!(!said.contains("could no longer run"), "{said}");
         pool.ok("rm -f a1 a2 a3 a4 b1")?;

@@ -9,6 +9,7 @@ use bytes::{Buf as _, BytesMut};
 
 use super::{Object, Watcher};
 use crate::clock;
+use crate::engine::container::Container;
 use crate::engine::error::Error;
 use crate::engine::host::ListKind;
 use crate::engine::rereads::Step;
@@ -104,13 +105,29 @@ impl Watcher {
             "start" => self.told.entry(id).or_default().since.started = Some(at),
             "die" => self.told.entry(id).or_default().since.finished = Some(at),
             // Engines tell of a pause before their lists show it; an inspect waits until they do.
-            "pause" | "unpause" | "update" => self.inspects.push_back(id),
+            "pause" | "unpause" => self.inspects.push_back(id),
+            "update" => {
+                self.outdate(id);
+                self.inspects.push_back(id);
+            }
             "destroy" => return self.gone(id).await,
             "commit" => self.changed(Object::List(ListKind::Images), action),
             _ => {}
         }
         if changes_list_item(action) {
             self.changed(Object::Container(id), action);
+        }
+    }
+
+    /// What is known of its claim is no more to be relied on.
+    fn outdate(&self, id: ContainerId) {
+        let known = self.inventory.get(&id);
+        if let Some(known) = known.filter(|known| known.details.is_some()) {
+            let mut outdated = Container::clone(&known);
+            if let Some(details) = &mut outdated.details {
+                details.outdated = true;
+            }
+            self.inventory.put(outdated);
         }
     }
 

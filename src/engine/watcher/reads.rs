@@ -196,6 +196,7 @@ impl Watcher {
             claim: inspected.claim,
             generic: inspected.generic.clone(),
             exposed: inspected.exposed.clone(),
+            outdated: false,
         });
         container.since = Since {
             // Whichever is newer: an event may have overtaken the inspect.

@@ -89,7 +89,7 @@ fn any_command() -> impl Strategy<Value = Command> {
             Command::EndRename { request, keep: if new { Keep::New } else { Keep::Old } }
         }),
         1 => (id(), 0u64..9).prop_map(|(request, gib)| {
-            Command::SetClaim { request, claim: Resources::new(0, gib * GIB) }
+            Command::SetClaim { request, claim: Resources::new(0, gib * GIB), observed: gib % 2 == 0 }
         }),
         1 => (0u8..3, on()).prop_map(|(image, node)| defer_image(&format!("it:{image}"), &[node])),
         1 => (0u8..3, on()).prop_map(|(image, node)| {

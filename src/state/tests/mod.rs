@@ -325,9 +325,20 @@ fn a_full_node_says_the_numbers() {
     let set_claim = |gib| Command::SetClaim {
         request: request(1),
         claim: Resources::new(1_000_000_000, gib * GIB),
+        observed: false,
     };
     let lacks = "node host1 lacks memory (need 3GiB, 2GiB free of 8GiB)";
     assert_eq!(world.refused(set_claim(9)), lacks);
+    // What its engine gives it already is counted, whatever there is.
+    world.ok(Command::SetClaim {
+        request: request(1),
+        claim: Resources::new(1_000_000_000, 9 * GIB),
+        observed: true,
+    });
+    assert_eq!(
+        world.cluster.free(node(1)),
+        Resources::new(3_000_000_000, 0)
+    );
     world.ok(set_claim(8));
     world.ok(set_claim(1));
     world.ok(gib(2, 3));
