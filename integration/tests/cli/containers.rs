@@ -17,6 +17,7 @@ pub(crate) fn cases() -> Vec<Case> {
         case("a_container_lives_through_every_state", lifecycle),
         case("wait_tells_the_exit_code_before_and_after", wait),
         case("a_container_is_renamed_and_updated", rename_and_update),
+        case("a_link_is_removed", unlink),
         case("a_containers_insides_can_be_looked_at", insides),
         case("a_container_becomes_an_image", commit),
         case("files_go_in_and_come_out", copy),
@@ -169,6 +170,26 @@ fn rename_and_update(lab: &Lab) -> Result<()> {
     )?;
     let limits = "inspect -f '{{.HostConfig.Memory}} {{.HostConfig.RestartPolicy.Name}}' new";
     pool.says(limits, &format!("{} always", 64 << 20))
+}
+
+fn unlink(lab: &Lab) -> Result<()> {
+    let pool = Pool::over(lab)?;
+    pool.ok("run -d --name=server busybox sleep 600")?;
+    pool.ok("run -d --name=client --link server:alias busybox sleep 600")?;
+    for nothing in ["client/nosuch", "nosuch/alias", "alias"] {
+        pool.refuses(
+            &format!("rm --link {nothing}"),
+            &format!("No such container: {nothing}"),
+        )?;
+    }
+    pool.refuses(
+        "rm --link client",
+        "cannot remove the default link name of the container",
+    )?;
+    pool.ok("rm --link client/alias")?;
+    pool.says("inspect -f {{.HostConfig.Links}} client", "[]")?;
+    pool.says("ps --format {{.Names}} --filter name=server", "server")?;
+    pool.refuses("rm --link client/alias", "No such container: client/alias")
 }
 
 fn insides(lab: &Lab) -> Result<()> {

@@ -16,6 +16,7 @@ use super::super::Proxy;
 use super::super::exchange::Exchange;
 use super::super::reply::{self, Outcome, Reply, from_manager};
 use super::pass_to;
+use super::unlink::unlink;
 use crate::engine::{Container, EngineCall, Host, full};
 use crate::manager;
 use crate::model::{Caller, PublishedPort, Resources};
@@ -28,6 +29,9 @@ pub(super) async fn change(proxy: &Proxy, exchange: Exchange) -> Outcome {
         return Err(ApiError::bad_parameter(
             "Neither old nor new names may be empty",
         ));
+    }
+    if operation == Operation::ContainerRemove && exchange.query()?.bool("link") {
+        return unlink(proxy, exchange).await;
     }
     if operation == Operation::ContainerRemove
         && let Some((host, placement)) = proxy.manager.out_of_sight(exchange.name())

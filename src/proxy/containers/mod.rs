@@ -5,6 +5,7 @@ mod inspect;
 mod lifecycle;
 mod list;
 mod prune;
+mod unlink;
 mod wait;
 
 use std::sync::Arc;
