@@ -49,7 +49,7 @@ use under_way::UnderWay;
 pub use create::{CreateOrder, Created};
 pub use error::Error;
 pub use images::{Image, moved, tag_name};
-pub use networks::{Joining, NewNetwork};
+pub use networks::{Joining, Lent, NewNetwork};
 pub use pool::{Member, NodeChange};
 pub use recipe::{Error as RecipeError, Recipe};
 pub use surviving::SurviveNodeLoss;

@@ -11,6 +11,7 @@ use http::StatusCode;
 use http_body_util::BodyExt as _;
 use serde::{Deserialize, Serialize};
 
+use super::build_network::BuildNetwork;
 use super::builders::{builders, keep, may_build};
 use super::exchange::Exchange;
 use super::forward::{forward_progress, with_query};
@@ -37,7 +38,7 @@ async fn connect(proxy: &Proxy, exchange: Exchange) -> Outcome {
             _ => splice::no_upgrade(),
         });
     }
-    let kept = keep(proxy, &exchange)?;
+    let kept = keep(proxy, &exchange, None)?;
     let target = with_query(exchange.route.operation.target(&[]), exchange.raw_query());
     let host = Arc::clone(&kept.host);
     splice::upgrade(&host, &target, exchange, kept).await
@@ -46,14 +47,17 @@ async fn connect(proxy: &Proxy, exchange: Exchange) -> Outcome {
 /// The classic builder: the context streams in, progress streams out; what was built is in the lists when the stream
 /// ends.
 async fn build(proxy: &Proxy, exchange: Exchange) -> Outcome {
-    let kept = keep(proxy, &exchange)?;
-    let target = with_query(Operation::Build.target(&[]), exchange.raw_query());
+    let mut query = exchange.query()?;
+    let network = BuildNetwork::asked(proxy, &query)?;
+    let kept = keep(proxy, &exchange, network.node())?;
     let host = Arc::clone(&kept.host);
+    let lent = network.bring(proxy, &host, &mut query).await?;
+    let target = with_query(Operation::Build.target(&[]), &query.encode());
     let (builders, manager) = (kept.builders.clone(), Arc::clone(&kept.manager));
     let caller = kept.caller.clone();
     let reply = forward_progress(&host, &target, exchange).await?;
     let learnt = async move { builders.learn_from(&host, &manager, &caller).await };
-    Ok(reply.map(|body| told_after(body, learnt, kept).boxed_unsync()))
+    Ok(reply.map(|body| told_after(body, learnt, (kept, lent)).boxed_unsync()))
 }
 
 async fn cancel(proxy: &Proxy, exchange: Exchange) -> Outcome {

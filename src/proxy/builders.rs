@@ -139,15 +139,29 @@ impl BuildConnection {
     }
 }
 
-/// The node on which this client builds, kept while the returned value lives.
-pub(super) fn keep(proxy: &Proxy, exchange: &Exchange) -> Result<BuildConnection, ApiError> {
-    let client = &*exchange.peer.identity;
+/// The node on which this client builds, kept while the returned value lives: `only` that one, if only one will do.
+pub(super) fn keep(
+    proxy: &Proxy,
+    exchange: &Exchange,
+    only: Option<&Arc<Host>>,
+) -> Result<BuildConnection, ApiError> {
+    // What has to be on one node leaves the client's other builds where they are.
+    let client = match only {
+        Some(host) => &*format!("{} on {}", exchange.peer.identity, host.tag.id),
+        None => &*exchange.peer.identity,
+    };
     let mut kept = proxy.builders.lock();
     let current = kept
         .get(client)
         .and_then(|entry| proxy.fleet.host(&entry.node))
         .filter(|host| host.is_up());
-    let host = match current {
+    if let Some(host) = only.filter(|host| !may_build(host)) {
+        return Err(ApiError::conflict(format!(
+            "what this build joins is on node {}, which builds nothing: its engine has the label {BUILDER_LABEL}=false",
+            host.tag.name
+        )));
+    }
+    let host = match current.or_else(|| only.cloned()) {
         Some(host) => host,
         None => nodes::choose(&builders(proxy), client).ok_or_else(|| {
             ApiError::unavailable(format!(

@@ -7,6 +7,7 @@
 
 mod any_node;
 mod build;
+mod build_network;
 mod builders;
 mod containers;
 mod eager;

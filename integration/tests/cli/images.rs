@@ -7,6 +7,7 @@ use integration::harness::{Case, case};
 use integration::lab::Lab;
 use integration::pool::Pool;
 use integration::registry::Registry;
+use integration::wait;
 
 use crate::contains;
 
@@ -25,6 +26,7 @@ pub(crate) fn cases() -> Vec<Case> {
             nobody_has_it,
         ),
         case("the_classic_builder_builds", build_classic),
+        case("a_classic_build_joins_what_one_node_has", build_joins),
         case("buildkit_builds", build_kit),
         case("two_clients_build_at_once", two_builds),
     ]
@@ -200,6 +202,49 @@ fn build_classic(lab: &Lab) -> Result<()> {
     )?;
     let refusal = build(&pool, false, &["-t", "it:2"], folder.path()).map(drop);
     contains(&format!("{refusal:?}"), "returned a non-zero code: 5")?;
+    pool.ok("rmi it:1").map(drop)
+}
+
+fn build_joins(lab: &Lab) -> Result<()> {
+    let pool = Pool::over(lab)?;
+    let folder = tempfile::tempdir()?;
+    let asks = |step: &str| {
+        let file = format!("FROM busybox\nRUN {step}\n");
+        std::fs::write(folder.path().join("Dockerfile"), file)
+    };
+    let build = |network: &str| {
+        let line = ["--no-cache", "--network", network, "-t", "it:1"];
+        build(&pool, false, &line, folder.path())
+    };
+    // Wherever this client builds, some of these networks are on another node.
+    for name in ["server1", "server2", "server3"] {
+        pool.ok(&format!("network create net-{name}"))?;
+        pool.ok(&format!(
+            "run -d --name={name} --network=net-{name} busybox sleep 600"
+        ))?;
+        asks(&format!("ping -c1 -W5 {name}"))?;
+        build(&format!("net-{name}"))?;
+        pool.says("run --rm it:1 echo built", "built")?;
+        asks("ip -4 addr show eth0 >/mine")?;
+        build(&format!("container:{name}"))?;
+        let mine = pool.ok(&format!("exec {name} ip -4 addr show eth0"))?;
+        pool.says("run --rm --network=none it:1 cat /mine", &mine)?;
+    }
+    // One that is nowhere is there for as long as the build runs.
+    pool.ok("network create empty")?;
+    asks("ip addr show eth0")?;
+    build("empty")?;
+    for host in lab.hosts() {
+        wait::until_true("the network is gone from the node", crate::SOON, || {
+            let networks = host.docker(&["network", "ls", "-q", "--filter", "name=empty"])?;
+            Ok(networks.is_empty())
+        })?;
+    }
+    pool.ok("network rm empty")?;
+    let refusal = build("nosuch").map(drop);
+    contains(&format!("{refusal:?}"), "network nosuch not found")?;
+    let refusal = build("container:nosuch").map(drop);
+    contains(&format!("{refusal:?}"), "No such container: nosuch")?;
     pool.ok("rmi it:1").map(drop)
 }
 

@@ -106,6 +106,27 @@ pub struct Joining {
     _turn: Option<Turn>,
 }
 
+/// A network that is lent to what nobody else knows of. When it is given back, its node may have no need of it.
+#[derive(Debug)]
+pub struct Lent {
+    joining: Joining,
+    manager: Arc<Manager>,
+    node: NodeId,
+}
+
+impl Lent {
+    /// What its engine knows the network by.
+    pub fn engine_id(&self) -> NetworkId {
+        self.joining.engine_id
+    }
+}
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        self.manager.networks.untidy(self.node);
+    }
+}
+
 impl Manager {
     /// Makes a network: a record, and on the node if one is named.
     pub async fn create_network(
@@ -264,6 +285,32 @@ impl Manager {
                 _turn: None,
             });
         }
+        self.join_unpromised(id, host).await
+    }
+
+    /// Lends a network to a build on `host`: no promise is about the containers of its steps.
+    pub async fn lend_network(
+        self: &Arc<Self>,
+        id: NetworkId,
+        host: &Arc<Host>,
+    ) -> Result<Lent, Error> {
+        let joining = if self.expect_network(id)?.node() == Some(host.tag.id) {
+            let engine_id = self.network_on(host, id).await?.engine_id;
+            Joining {
+                engine_id,
+                _turn: None,
+            }
+        } else {
+            self.join_unpromised(id, host).await?
+        };
+        Ok(Lent {
+            joining,
+            manager: Arc::clone(self),
+            node: host.tag.id,
+        })
+    }
+
+    async fn join_unpromised(&self, id: NetworkId, host: &Arc<Host>) -> Result<Joining, Error> {
         let turn = self.networks.turn(id).await;
         let network = self.expect_network(id)?;
         if let Some(bound) = self.where_it_is(&network).filter(|b| *b != host.tag.id) {
@@ -315,7 +362,7 @@ impl Manager {
     }
 
     /// The node that a network is bound to, or where containers that are not ours join it.
-    fn where_it_is(&self, network: &Network) -> Option<NodeId> {
+    pub fn where_it_is(&self, network: &Network) -> Option<NodeId> {
         let hosts = self.fleet.hosts();
         let seen = || {
             let mut nodes = hosts.keys();
