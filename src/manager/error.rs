@@ -21,8 +21,6 @@ pub enum Error {
     NetworkInUse {
         /// Its name.
         network: String,
-        /// Whether any of them runs.
-        runs: bool,
         /// Their names and ids.
         holders: Vec<(String, ContainerId)>,
     },

@@ -750,7 +750,7 @@ async fn prune_ours(
         let labelled = Create::read(network.spec.as_bytes())
             .is_ok_and(|spec| wanted.match_labels_and_not(|label| spec.label(label)));
         let old = until.is_none_or(|until| network.created < until);
-        if !is_on_wanted || !labelled || !old || proxy.manager.is_joined(network.id) {
+        if !is_on_wanted || !labelled || !old || proxy.manager.is_held(network.id) {
             continue;
         }
         // Whoever joins it meanwhile keeps it.

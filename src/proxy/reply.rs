@@ -87,11 +87,7 @@ pub(crate) fn from_manager(error: manager::Error) -> ApiError {
                  rename) that container to be able to reuse that name."
             ))
         }
-        manager::Error::NetworkInUse {
-            network,
-            runs,
-            holders,
-        } => network_in_use(&network, runs, &holders),
+        manager::Error::NetworkInUse { network, holders } => network_in_use(&network, &holders),
         manager::Error::NoImage { image } => no_such_image(&image),
         manager::Error::NoSuchPath { .. } => ApiError::bad_parameter(error.to_string()),
         manager::Error::NotBrought { .. } => ApiError::unavailable(error.to_string()),
@@ -115,24 +111,17 @@ pub(crate) fn from_manager(error: manager::Error) -> ApiError {
     }
 }
 
-/// Of containers that run an engine says this; it does not mind those that do not, which could not start any more.
-fn network_in_use(network: &str, runs: bool, holders: &[(String, ContainerId)]) -> ApiError {
+fn network_in_use(network: &str, holders: &[(String, ContainerId)]) -> ApiError {
     let each: Vec<_> = holders
         .iter()
         .map(|(name, id)| format!("name:\"{name}\" id:\"{}\"", &id.to_string()[..12]))
         .collect();
     let each = each.join(", ");
-    let message = if runs {
-        format!("error while removing network: network {network} has active endpoints ({each})")
-    } else {
-        format!(
-            "error while removing network: network {network} has containers that do not run ({each}): remove them first, \
-             they could not be started without it"
-        )
-    };
     ApiError {
         status: StatusCode::FORBIDDEN,
-        message,
+        message: format!(
+            "error while removing network: network {network} has active endpoints ({each})"
+        ),
     }
 }
 

@@ -108,7 +108,7 @@ impl Cluster {
             }
             Command::SettleLeave { request, network } => self.settle_leave(request, network),
             Command::BeginRemoveNetwork { network } => self.begin_remove_network(network),
-            Command::RemoveNetwork { network } => self.remove_network(network),
+            Command::RemoveNetwork { network, at_rest } => self.remove_network(network, &at_rest),
             Command::PointTag { tag, image } => Ok(self.point_tag(realm, tag, image)),
             Command::NoteTwin { tag, image, twin } => Ok(self.note_twin(realm, tag, &image, twin)),
             Command::DropTag { tag } => Ok(self.drop_tag(realm, tag)),

@@ -1,6 +1,6 @@
 //! What can be asked of the cluster.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -204,10 +204,13 @@ pub enum Command {
         /// The network.
         network: NetworkId,
     },
-    /// Forgets a network.
+    /// Forgets a network. Refused as long as other placements join it than those of these containers, which do not run.
     RemoveNetwork {
         /// The network.
         network: NetworkId,
+        /// Placements of containers that do not run: they join it no more.
+        #[serde(default)]
+        at_rest: BTreeSet<RequestId>,
     },
     /// Says what a tag means from now on, in the whole pool.
     PointTag {

@@ -6,6 +6,8 @@
 //!
 //! **Invariant**: all that join a network of one host are on the node that it is bound to.
 
+use std::collections::BTreeSet;
+
 use crate::model::{
     Name, NameHolder, NameKind, Network, NetworkId, NodeId, Realised, Realm, RequestId,
 };
@@ -182,17 +184,33 @@ impl Cluster {
         Ok(Change::Network(id))
     }
 
-    pub(super) fn remove_network(&mut self, id: NetworkId) -> Result<Change, Refusal> {
+    pub(super) fn remove_network(
+        &mut self,
+        id: NetworkId,
+        at_rest: &BTreeSet<RequestId>,
+    ) -> Result<Change, Refusal> {
         let Some(network) = self.networks.get(&id).cloned() else {
             return Ok(Change::NetworkRemoved(id));
         };
+        let joins = |request: &RequestId| {
+            let placement = self.placement(*request);
+            placement.is_some_and(|placement| placement.networks.contains(&id))
+        };
+        let at_rest: Vec<RequestId> = at_rest.iter().copied().filter(joins).collect();
         let users = self.network_users(id);
-        if users > 0 {
+        if usize::try_from(users).unwrap_or(usize::MAX) > at_rest.len() {
             return Err(Refusal::NetworkInUse {
                 network: network.name.clone(),
                 users,
             });
         }
+        for request in at_rest {
+            self.leave_network(request, id)?;
+        }
+        // The last one that left has unbound it.
+        let Some(network) = self.networks.get(&id).cloned() else {
+            return Ok(Change::NetworkRemoved(id));
+        };
         self.index.remove_network(&network);
         self.networks.remove(&id);
         Ok(Change::NetworkRemoved(id))

@@ -16,6 +16,7 @@ pub(crate) fn cases() -> Vec<Case> {
         case("compose_does_all_it_does_on_one_engine", whole),
         case("compose_is_the_same_in_a_pool_of_one", of_one),
         case("compose_runs_one_off_and_in_the_foreground", one_off),
+        case("compose_takes_down_what_runs_beside_what_ended", ended),
         case("compose_follows_what_happens", followed),
         case("compose_watch_brings_changes", watched),
         case("compose_projects_come_up_at_once", at_once),
@@ -274,6 +275,27 @@ services:
     stop_signal: SIGKILL
   two: *talker
 ";
+
+/// A service that is no longer in the file, and has ended, is in nobody's way.
+fn ended(lab: &Lab) -> Result<()> {
+    for engines in [1, 3] {
+        let pool = Pool::of(&lab.endpoints()[..engines], &[])?;
+        let project = Project::new(&pool, "talk", TALKER)?;
+        project.ok("up -d")?;
+        project.ok("stop two")?;
+        // Told the project's name by an argument, compose would not look into the file.
+        let one = format!("name: talk\n{}", TALKER.replace("  two: *talker\n", ""));
+        project.write("compose.yaml", &one)?;
+        let mut down = pool.docker().command()?;
+        down.current_dir(project.folder()).args(["compose", "down"]);
+        project.finish(&mut down)?.ok()?;
+        pool.says("ps -a --format {{.Names}}", "talk-two-1")?;
+        pool.says("network ls -q --filter type=custom", "")?;
+        pool.ok("rm talk-two-1")?;
+        nothing_is_left(lab, &pool)?;
+    }
+    Ok(())
+}
 
 fn followed(lab: &Lab) -> Result<()> {
     let pool = Pool::over(lab)?;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use integration::compose::Project;
 use integration::counter::Counter;
 use integration::harness::{Case, case};
@@ -26,6 +26,7 @@ pub(crate) fn cases() -> Vec<Case> {
         case("a_network_can_be_given_a_node", pinned),
         case("containers_join_and_leave_networks", connected),
         case("a_network_in_use_stays", in_use),
+        case("what_does_not_run_lets_its_network_go", let_go),
         case("unused_networks_are_pruned", pruned),
         case("strangers_keep_a_network_where_they_are", strangers),
         case("compose_brings_up_a_project_with_networks", compose),
@@ -405,18 +406,38 @@ fn in_use(lab: &Lab) -> Result<()> {
     )?;
     let answer = pool.ask("DELETE", "/networks/front", b"")?;
     ensure!(answer.status == 403, "{answer:?}");
-    pool.ok("stop -t 0 web")?;
-    pool.refuses("network rm front", "has containers that do not run")?;
-    pool.ok("start web")?;
     pool.refuses(
         "network rm bridge",
         "bridge is a pre-defined network and cannot be removed",
     )?;
     // Removed behind our back, a moment ago.
-    let node = pool.node_of("web")?;
-    let host = lab.hosts().iter().find(|host| host.name() == node);
-    host.context("no such host")?.docker(&["rm", "-f", "web"])?;
+    let host = lab.host_named(&pool.node_of("web")?)?;
+    host.docker(&["rm", "-f", "web"])?;
     pool.ok("network rm front")?;
+    nothing_is_left(lab)
+}
+
+/// As on one engine: what does not run keeps no network, and cannot start without it.
+fn let_go(lab: &Lab) -> Result<()> {
+    let pool = Pool::over(lab)?;
+    for remove in ["network rm front", "network prune -f"] {
+        pool.ok("network create front")?;
+        pool.ok("create --name=made --network front busybox sleep 600")?;
+        pool.ok("run -d --name=ended --network front busybox true")?;
+        pool.comes_to_say("inspect -f {{.State.Status}} ended", "exited", SOON)?;
+        pool.ok(remove)?;
+        pool.says("network ls -q --filter type=custom", "")?;
+        nothing_is_left(lab)?;
+        for name in ["made", "ended"] {
+            pool.refuses(&format!("start {name}"), "not found")?;
+        }
+        // The next one of that name is another network, and nothing is in its way.
+        pool.ok("network create front")?;
+        pool.ok("run -d --name=web --network front busybox sleep 600")?;
+        pool.says("ps --filter network=front --format {{.Names}}", "web")?;
+        pool.ok("rm -f web made ended")?;
+        pool.ok("network rm front")?;
+    }
     nothing_is_left(lab)
 }
 
@@ -425,7 +446,7 @@ fn pruned(lab: &Lab) -> Result<()> {
     for name in ["a", "b", "c"] {
         pool.ok(&format!("network create --label n={name} net-{name}"))?;
     }
-    pool.ok("create --name=web --network net-a busybox true")?;
+    pool.ok("run -d --name=web --network net-a busybox sleep 600")?;
     lab.host(0).docker(&["network", "create", "theirs"])?;
     pool.comes_to_say(
         "network ls --filter name=theirs --format {{.Name}}",
@@ -443,7 +464,7 @@ fn pruned(lab: &Lab) -> Result<()> {
         "network ls --filter type=custom --format {{.Name}}",
         "net-a",
     )?;
-    pool.ok("rm web")?;
+    pool.ok("stop -t 0 web")?;
     contains(&pool.ok("system prune -f")?, "net-a")?;
     comes_to_nothing(lab)
 }

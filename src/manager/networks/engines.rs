@@ -213,8 +213,13 @@ impl Manager {
     pub(super) fn is_left_over(&self, host: &Host, own: &OwnNetwork) -> bool {
         let node = host.tag.id;
         let cluster = self.cluster();
-        let bound = cluster.network(own.id).and_then(|network| network.node());
-        let joined = !self.fleet.inventory.joined(&node, own.id).is_empty();
+        let network = cluster.network(own.id);
+        let bound = network.and_then(|network| network.node());
+        // What does not run joins a network that is gone for ever.
+        let joined = self.fleet.inventory.joined(&node, own.id);
+        let joined = joined
+            .iter()
+            .any(|container| network.is_some() || container.state.is_up());
         // Before all containers are listed nobody knows who joins; and those that are to be removed join still.
         let is_settled = host.is_synced() && cluster.removals_due_on(node).next().is_none();
         is_settled && is_left_over(bound, node, joined)

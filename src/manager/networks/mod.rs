@@ -18,7 +18,8 @@
 //! takes work.
 //!
 //! **Invariant**: no network is removed from an engine while the cluster says that it is there, or while a container
-//! joins it, running or not. One network is made or removed on one engine at a time.
+//! runs in it; nor, as long as the cluster knows it, while one that does not run joins it there. One network is made or
+//! removed on one engine at a time.
 
 mod engines;
 mod leaving;
@@ -150,7 +151,10 @@ impl Manager {
             None => Err(Error::Refused(Refusal::NoSuchNode { node })),
         };
         if let Err(error) = made {
-            let remove = Command::RemoveNetwork { network: id };
+            let remove = Command::RemoveNetwork {
+                network: id,
+                at_rest: BTreeSet::new(),
+            };
             self.log_failure(self.commit(remove).await);
             // The engine may have made it all the same.
             self.networks.untidy(node);
@@ -159,11 +163,14 @@ impl Manager {
         Ok(id)
     }
 
-    /// Removes a network that no container joins any more. What a node that is down has of it goes when it is back.
+    /// Removes a network in which no container runs. What a node that is down has of it goes when it is back.
     pub async fn remove_network(&self, id: NetworkId, caller: &Caller) -> Result<(), Error> {
         loop {
-            self.nobody_is_in(id).await?;
-            let remove = Command::RemoveNetwork { network: id };
+            self.nobody_runs_in(id).await?;
+            let remove = Command::RemoveNetwork {
+                network: id,
+                at_rest: self.at_rest_in(id),
+            };
             match self.commit_for(any_request(), caller.clone(), remove).await {
                 Ok(_) => break,
                 // Engines may have removed containers a moment ago, and nobody told us yet.
@@ -188,6 +195,28 @@ impl Manager {
         self.cluster().network_users(id) > 0 || !self.seen_in(id).is_empty()
     }
 
+    /// Whether anything keeps the network from being removed, as far as is known.
+    pub fn is_held(&self, id: NetworkId) -> bool {
+        let users = self.cluster().network_users(id);
+        usize::try_from(users).is_ok_and(|users| users > self.at_rest_in(id).len())
+            || self.seen_in(id).iter().any(|one| one.state.is_up())
+    }
+
+    /// The placements in a network whose containers do not run. An engine lets a network go that has only such, and refuses
+    /// to start them without it.
+    fn at_rest_in(&self, id: NetworkId) -> BTreeSet<RequestId> {
+        let cluster = self.cluster();
+        let seen = self.seen_in(id).into_iter();
+        let at_rest = seen.filter(|container| !container.state.is_up());
+        at_rest
+            .filter_map(|container| {
+                let placement = cluster.placement(container.request?)?;
+                let is_its = placement.container.is_none_or(|its| its == container.id);
+                (is_its && placement.networks.contains(&id)).then_some(placement.request)
+            })
+            .collect()
+    }
+
     /// The containers that are seen in a network.
     fn seen_in(&self, id: NetworkId) -> Vec<Arc<Container>> {
         let hosts = self.fleet.hosts();
@@ -197,11 +226,12 @@ impl Manager {
             .collect()
     }
 
-    /// Fails if containers are in the network. One that was removed a moment ago may still be seen, so the engine of one is
+    /// Fails if containers run in the network. One that was removed a moment ago may still be seen, so the engine of one is
     /// asked.
-    async fn nobody_is_in(&self, id: NetworkId) -> Result<(), Error> {
+    async fn nobody_runs_in(&self, id: NetworkId) -> Result<(), Error> {
         loop {
-            let seen = self.seen_in(id);
+            let mut seen = self.seen_in(id);
+            seen.retain(|container| container.state.is_up());
             let Some(first) = seen.first() else {
                 return Ok(());
             };
@@ -211,7 +241,6 @@ impl Manager {
             let name = self.cluster().network(id).map(|n| n.name.clone());
             return Err(Error::NetworkInUse {
                 network: name.unwrap_or_else(|| id.to_string()),
-                runs: seen.iter().any(|holder| holder.state.is_up()),
                 holders: seen
                     .iter()
                     .map(|holder| (holder.name(), holder.id))
@@ -248,16 +277,16 @@ impl Manager {
 
     /// A refusal that names what is promised to be in the network, if anything of it is made yet.
     fn in_use_by_promise(&self, id: NetworkId, refusal: Refusal) -> Error {
+        let at_rest = self.at_rest_in(id);
         let promised = self.promised_in(id).into_iter();
         let holders: Vec<_> = promised
+            .filter(|placement| !at_rest.contains(&placement.request))
             .filter_map(|placement| Some((placement.name.to_string(), placement.container?)))
             .collect();
         match refusal {
-            Refusal::NetworkInUse { network, .. } if !holders.is_empty() => Error::NetworkInUse {
-                network,
-                runs: true,
-                holders,
-            },
+            Refusal::NetworkInUse { network, .. } if !holders.is_empty() => {
+                Error::NetworkInUse { network, holders }
+            }
             other => Error::Refused(other),
         }
     }

@@ -136,7 +136,9 @@ fn any_command() -> impl Strategy<Value = Command> {
             Command::RealiseNetwork { network: id, node, engine_id: network(9) }
         }),
         1 => net().prop_map(|network| Command::BeginRemoveNetwork { network }),
-        1 => net().prop_map(|network| Command::RemoveNetwork { network }),
+        1 => (net(), prop::collection::btree_set(id(), 0..3)).prop_map(|(network, at_rest)| {
+            Command::RemoveNetwork { network, at_rest }
+        }),
         1 => ("[ab]", "[xyz]").prop_map(|(tag, image)| Command::PointTag { tag, image }),
         1 => ("[ab]", "[xyz]", "[xyz]").prop_map(|(tag, image, twin)| {
             Command::NoteTwin { tag, image, twin }

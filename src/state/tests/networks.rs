@@ -1,5 +1,7 @@
 //! Networks: what binds them, and who joins and leaves.
 
+use std::collections::BTreeSet;
+
 use super::*;
 
 #[test]
@@ -82,6 +84,7 @@ fn a_network_goes_where_its_first_container_goes() {
     assert_eq!(world.refused(with(3, 2)), "network front is being removed");
     world.ok(Command::RemoveNetwork {
         network: network(1),
+        at_rest: BTreeSet::new(),
     });
 }
 
@@ -125,10 +128,39 @@ fn a_network_is_joined_and_left_later_too() {
     assert!(
         world
             .refused(Command::RemoveNetwork {
-                network: network(1)
+                network: network(1),
+                at_rest: BTreeSet::new(),
             })
             .contains("has 1 container")
     );
+}
+
+#[test]
+fn a_network_goes_from_containers_that_do_not_run() {
+    let mut world = World::new();
+    world.ok(add_network(1, None, None));
+    for number in [1, 2] {
+        world.ok(Command::Reserve(Promise {
+            networks: vec![network(1)],
+            ..promise(number, &format!("c{number}"), 1)
+        }));
+    }
+    let remove = |at_rest: &[u8]| Command::RemoveNetwork {
+        network: network(1),
+        at_rest: at_rest.iter().map(|number| request(*number)).collect(),
+    };
+    assert!(world.refused(remove(&[1])).contains("has 2 containers"));
+    // Of one that never joined it nothing follows.
+    assert!(world.refused(remove(&[1, 3])).contains("has 2 containers"));
+    world.ok(remove(&[1, 2, 3]));
+    assert!(world.cluster.network(network(1)).is_none());
+    for number in [1, 2] {
+        let placement = world.cluster.placement(request(number)).expect("there");
+        assert!(placement.networks.is_empty());
+    }
+    // Nothing is left of it in the way of the next one.
+    world.ok(add_network(1, None, None));
+    assert_eq!(world.cluster.network_users(network(1)), 0);
 }
 
 #[test]
@@ -158,7 +190,10 @@ fn a_container_is_cut_off_from_a_network_when_its_node_is_back() {
     // It binds the network no more, which may go elsewhere, or go.
     world.ok(with(2, 2));
     world.ok(remove(2));
-    world.ok(Command::RemoveNetwork { network });
+    world.ok(Command::RemoveNetwork {
+        network,
+        at_rest: BTreeSet::new(),
+    });
     assert_eq!(lists(&world), (0, 1));
     world.ok(settle());
     assert_eq!(lists(&world), (0, 0));
@@ -224,6 +259,7 @@ fn networks_are_found_by_group_and_by_the_beginning_of_their_ids() {
     assert_eq!(of(&world, "a"), ["n1", "n3"]);
     world.ok(Command::RemoveNetwork {
         network: network(1),
+        at_rest: BTreeSet::new(),
     });
     assert_eq!(of(&world, "a"), ["n3"]);
     assert!(of(&world, "").is_empty());
