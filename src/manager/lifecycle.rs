@@ -144,6 +144,24 @@ impl Manager {
         }
     }
 
+    /// After an update that failed: the engine gives the container what it gave before, whatever was promised meanwhile.
+    pub async fn claims_as_before(&self, container: &Container, claim: Resources, caller: &Caller) {
+        let Some(request) = container.request else {
+            return;
+        };
+        let before = Command::SetClaim {
+            request,
+            claim,
+            observed: true,
+        };
+        match self.commit_for(request, caller.clone(), before).await {
+            Ok(_) | Err(Error::Refused(Refusal::NoSuchPlacement { .. })) => {}
+            Err(error) => {
+                tracing::warn!(%error, container = %container.id, "a claim could not be taken back");
+            }
+        }
+    }
+
     /// Whether a node has so much left beside what runs there behind our back, of which the state knows nothing.
     fn has_room(&self, node: NodeId, more: Resources) -> Result<(), Error> {
         let cluster = self.cluster();

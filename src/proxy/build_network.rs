@@ -2,7 +2,7 @@
 //!
 //! BuildKit knows no such modes; what it is asked for goes to its engine as it stands.
 //!
-//! **Invariant**: a network of the cluster that a build joins stays on the node until the build is over.
+//! **Invariant**: a network of the cluster that only a build joins stays on its node until the build is over.
 
 use std::sync::Arc;
 

@@ -10,6 +10,7 @@ use api_compat::create::check_name;
 use api_compat::error::ApiError;
 use api_compat::json_view::View;
 use api_compat::route::Operation;
+use bytes::Bytes;
 use http::StatusCode;
 
 use super::super::Proxy;
@@ -260,33 +261,39 @@ async fn update(
     container: Arc<Container>,
 ) -> Outcome {
     let body = exchange.read_body().await?;
+    // What is seen of it until its engine has answered does not undo what is claimed.
+    let changing = proxy.manager.changing(&container);
+    let reply = claim_and_update(proxy, exchange, body, host, &container).await;
+    proxy.manager.changed_by_us(changing).await;
+    reply
+}
+
+async fn claim_and_update(
+    proxy: &Proxy,
+    mut exchange: Exchange,
+    body: Bytes,
+    host: Arc<Host>,
+    container: &Arc<Container>,
+) -> Outcome {
     let caller = exchange.peer.caller.clone();
-    let before = proxy.manager.claim_of(&container);
-    if let Some(stated) = stated_after(&host, &container, &body).await {
+    let before = proxy.manager.claim_of(container);
+    if let Some(stated) = stated_after(&host, container, &body).await {
         let claim = proxy.manager.claim_where_stated(stated);
         proxy
             .manager
-            .claim_for_update(&container, claim, &caller)
+            .claim_for_update(container, claim, &caller)
             .await
             .map_err(from_manager)?;
     }
     *exchange.request.body_mut() = full(body);
-    let reply = settle(
-        proxy,
-        exchange,
-        host,
-        Arc::clone(&container),
-        Some("update"),
-    )
-    .await;
+    let reply = settle(proxy, exchange, host, Arc::clone(container), Some("update")).await;
     if !reply
         .as_ref()
         .is_ok_and(|reply| reply.status().is_success())
     {
-        // It claims what it claimed; if that no longer fits, its engine has the last word.
-        let _ = proxy
+        proxy
             .manager
-            .claim_for_update(&container, before, &caller)
+            .claims_as_before(container, before, &caller)
             .await;
     }
     reply
