@@ -5,32 +5,21 @@ Each check makes what it needs and removes it. None knows whether an engine answ
 
 import io
 import json
-import sys
 import tarfile
 import threading
 import time
-import traceback
 
 import docker
 from docker.errors import APIError, BuildError, ContainerError, ImageNotFound
 from docker.types import EndpointConfig, Healthcheck, IPAMConfig, IPAMPool, Mount
 from docker.utils.socket import consume_socket_output, demux_adaptor, frames_iter
 
+from checks import check, equal, run
+
 IMAGE = "busybox"
 MARK = {"made-by": "docker-py"}
 MINE = {"label": "made-by=docker-py"}
 SOON = 20
-
-CHECKS = []
-
-
-def check(function):
-    CHECKS.append(function)
-    return function
-
-
-def equal(found, wanted):
-    assert found == wanted, f"found {found!r}, wanted {wanted!r}"
 
 
 def refused(status, text, function, *arguments, **named):
@@ -562,23 +551,10 @@ def nothing_is_left(client):
     equal([it.tags for it in client.images.list()], [["busybox:latest"]])
 
 
-def main():
-    failed = 0
-    for function in CHECKS:
-        begun = time.monotonic()
-        client = docker.from_env()
-        try:
-            function(client)
-            print(f"ok      {function.__name__} ({time.monotonic() - begun:.1f} s)", flush=True)
-        except Exception:
-            failed += 1
-            for it in client.containers.list(all=True, ignore_removed=True):
-                it.remove(force=True, v=True)
-            print(f"FAILED  {function.__name__}\n{traceback.format_exc()}", flush=True)
-        finally:
-            client.close()
-    return min(failed, 1)
+def mend(client):
+    for it in client.containers.list(all=True, ignore_removed=True):
+        it.remove(force=True, v=True)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run(lambda: (docker.from_env(),), mend)

@@ -11,6 +11,8 @@ import { PassThrough } from "node:stream";
 import { buffer, text } from "node:stream/consumers";
 import { setTimeout as sleep } from "node:timers/promises";
 
+import { run } from "./checks.mjs";
+
 const require = createRequire(join(process.cwd(), "/"));
 const Docker = require("dockerode");
 const tar = require("tar-stream");
@@ -340,18 +342,8 @@ const checks = {
   },
 };
 
-let failed = 0;
-for (const [name, check] of Object.entries(checks)) {
-  const begun = Date.now();
-  try {
-    await check();
-    console.log(`ok      ${name} (${((Date.now() - begun) / 1000).toFixed(1)} s)`);
-  } catch (error) {
-    failed = 1;
-    console.log(`FAILED  ${name}\n${error.stack}`);
-    for (const { Id } of await docker.listContainers({ all: true })) {
-      await docker.getContainer(Id).remove({ force: true, v: true }).catch(() => {});
-    }
+await run(checks, async () => {
+  for (const { Id } of await docker.listContainers({ all: true })) {
+    await docker.getContainer(Id).remove({ force: true, v: true }).catch(() => {});
   }
-}
-process.exit(failed);
+});

@@ -85,7 +85,8 @@ fn testcontainers_node(docker: &Docker) -> Result<()> {
 }
 
 fn python(docker: &Docker, python: &Path, name: &str) -> Result<()> {
-    finish(docker, Command::new(python).arg(program(name)))
+    // Nothing is written beside the programs.
+    finish(docker, Command::new(python).arg("-B").arg(program(name)))
 }
 
 fn node(docker: &Docker, folder: &Path, name: &str) -> Result<()> {

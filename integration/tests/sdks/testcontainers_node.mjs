@@ -10,6 +10,8 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { text } from "node:stream/consumers";
 
+import { run } from "./checks.mjs";
+
 // Where tests themselves run in a container, and DOCKER_HOST is local, it would look for ports at a network's gateway.
 process.env.TESTCONTAINERS_HOST_OVERRIDE = new URL(process.env.DOCKER_HOST).hostname || "localhost";
 process.env.TESTCONTAINERS_RYUK_DISABLED = "true";
@@ -158,15 +160,4 @@ services:
   },
 };
 
-let failed = 0;
-for (const [name, check] of Object.entries(checks)) {
-  const begun = Date.now();
-  try {
-    await check();
-    console.log(`ok      ${name} (${((Date.now() - begun) / 1000).toFixed(1)} s)`);
-  } catch (error) {
-    failed = 1;
-    console.log(`FAILED  ${name}\n${error.stack}`);
-  }
-}
-process.exit(failed);
+await run(checks);

@@ -7,10 +7,7 @@ import concurrent.futures
 import contextlib
 import os
 import pathlib
-import sys
 import tempfile
-import time
-import traceback
 import urllib.parse
 import urllib.request
 
@@ -30,19 +27,10 @@ from testcontainers.core.labels import SESSION_ID
 from testcontainers.core.network import Network
 from testcontainers.core.wait_strategies import HealthcheckWaitStrategy, HttpWaitStrategy, LogMessageWaitStrategy
 
+from checks import check, equal, run
+
 IMAGE = "busybox"
 WEB = "echo hello > /index.html; echo it serves; exec httpd -f -p 8080 -h /"
-
-CHECKS = []
-
-
-def check(function):
-    CHECKS.append(function)
-    return function
-
-
-def equal(found, wanted):
-    assert found == wanted, f"found {found!r}, wanted {wanted!r}"
 
 
 def web():
@@ -185,19 +173,6 @@ def nothing_is_left():
     equal([it.tags for it in client.images.list()], [["busybox:latest"]])
 
 
-def main():
-    testcontainers_config.ryuk_disabled = True
-    failed = 0
-    for function in CHECKS:
-        begun = time.monotonic()
-        try:
-            function()
-            print(f"ok      {function.__name__} ({time.monotonic() - begun:.1f} s)", flush=True)
-        except Exception:
-            failed = 1
-            print(f"FAILED  {function.__name__}\n{traceback.format_exc()}", flush=True)
-    return failed
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    testcontainers_config.ryuk_disabled = True
+    run()
