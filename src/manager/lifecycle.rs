@@ -342,13 +342,23 @@ impl Manager {
         Some(gone)
     }
 
-    /// An engine said that it removed the container with this id, as part of a prune.
+    /// An engine said that it removed the container with this id, as part of a prune. What it was promised ends with that,
+    /// even if its event was quicker: the client prunes networks and volumes next.
     pub async fn observed_removal(&self, host: &Host, id: &str) {
         let Ok(id) = id.parse() else { return };
-        if let Some(container) = self.forget(&id)
-            && container.host.id == host.tag.id
-        {
-            self.log_failure(self.removed(&container, &Caller::manager(self.me)).await);
+        self.forget(&id);
+        let cluster = self.cluster();
+        let promised = cluster.placement_of(id);
+        if let Some(placement) = promised.filter(|placement| placement.node == host.tag.id) {
+            let request = placement.request;
+            let remove = Command::Remove { request };
+            match self.commit(remove).await {
+                // Whoever followed the event was quicker.
+                Err(Error::Refused(
+                    Refusal::NoSuchPlacement { .. } | Refusal::Tombstoned { .. },
+                )) => {}
+                committed => self.log_failure(committed),
+            }
         }
     }
 }

@@ -195,11 +195,24 @@ impl Manager {
         self.cluster().network_users(id) > 0 || !self.seen_in(id).is_empty()
     }
 
-    /// Whether anything keeps the network from being removed, as far as is known.
+    /// Whether anything keeps the network from being removed, as far as is known. What its node does not list any more keeps
+    /// nothing: nobody has committed that yet.
     pub fn is_held(&self, id: NetworkId) -> bool {
-        let users = self.cluster().network_users(id);
-        usize::try_from(users).is_ok_and(|users| users > self.at_rest_in(id).len())
-            || self.seen_in(id).iter().any(|one| one.state.is_up())
+        if self.seen_in(id).iter().any(|one| one.state.is_up()) {
+            return true;
+        }
+        let at_rest = self.at_rest_in(id);
+        let mut promised = self.promised_in(id).into_iter();
+        promised.any(|one| !at_rest.contains(&one.request) && !self.is_listed_no_more(&one))
+    }
+
+    fn is_listed_no_more(&self, placement: &Placement) -> bool {
+        let Some(container) = placement.container else {
+            return false;
+        };
+        let host = self.fleet.host(&placement.node);
+        host.is_some_and(|host| host.is_up() && host.is_synced())
+            && self.fleet.inventory.get(&container).is_none()
     }
 
     /// The placements in a network whose containers do not run. An engine lets a network go that has only such, and refuses
