@@ -14,7 +14,7 @@ use raft_store::{
 
 use super::checker::{self, Contents, Existing, Placed};
 use super::disk::OpenFile;
-use super::engine::{Identity, Phase};
+use super::engine::{Identity, Made, Phase};
 use super::history::History;
 use super::host::{DialHost, Host};
 use super::network::{End, connect};
@@ -434,13 +434,16 @@ impl World {
     pub(super) fn contents(&self) -> Vec<Contents> {
         let cluster = self.cluster.to_string();
         let seen = Arc::clone(&self.lock().seen);
-        // One that came too late and that somebody took into use before it was removed is a stranger's.
-        let taken = |request: &str, phase| {
+        // One that came too late and that somebody started or renamed before it was removed is a stranger's.
+        let taken = |request: &str, made: &Made| {
             let stone = request
                 .parse()
                 .ok()
                 .and_then(|request| seen.tombstone(request));
-            phase != Phase::Created && stone.is_some_and(|stone| stone.cause == Cause::Released)
+            stone.is_some_and(|stone| {
+                let is_used = made.phase != Phase::Created || *made.name != *stone.name;
+                is_used && stone.cause == Cause::Released
+            })
         };
         let hosts = self.hosts.iter();
         hosts
@@ -450,7 +453,7 @@ impl World {
                     let label = |key| made.labels.iter().find(|(label, _)| label == key);
                     let ours = label(labels::CLUSTER).is_some_and(|(_, value)| *value == cluster);
                     let request = label(labels::ID).filter(|_| ours);
-                    let request = request.filter(|(_, request)| !taken(request, made.phase));
+                    let request = request.filter(|(_, request)| !taken(request, &made));
                     Existing {
                         request: request.map(|(_, value)| value.clone()),
                         id: made.id.clone(),
