@@ -9,7 +9,7 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use http::Request;
 use jiff::Timestamp;
 use raft_store::watch;
-use tokio::sync::{Notify, Semaphore, mpsc};
+use tokio::sync::{Notify, Semaphore, mpsc, oneshot};
 
 use super::client::{Client, empty};
 use super::container::{HostTag, Unlisted};
@@ -99,6 +99,14 @@ impl Fleet {
             tasks,
         };
         (Arc::new(fleet), receiver)
+    }
+
+    /// Returns once the leader has taken in all that was observed by now.
+    pub async fn observations_taken_in(&self) {
+        let (taken_in, passed) = oneshot::channel();
+        // Nobody listens only when the manager stops.
+        let _ = self.observations.send(Observation::Mark(taken_in)).await;
+        let _ = passed.await;
     }
 
     /// All nodes, in the order of their ids.

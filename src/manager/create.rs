@@ -154,9 +154,23 @@ impl Manager {
         not_on: &BTreeSet<NodeId>,
     ) -> Result<Reserved, Error> {
         let mut lost = 0;
+        let mut refused = false;
         loop {
             let placing = self.placing.lock().await;
-            let (choice, warning) = self.place_surviving(order, not_on, (request, name))?;
+            let placed = self.place_surviving(order, not_on, (request, name));
+            let (choice, warning) = match placed {
+                Ok(placed) => placed,
+                Err(why) if refused => return Err(why),
+                Err(why) => {
+                    drop(placing);
+                    refused = true;
+                    // What made room for it may be seen and not committed yet.
+                    if self.taken_in().await {
+                        continue;
+                    }
+                    return Err(why);
+                }
+            };
             let newcomer = Newcomer::new(order.wanted, name, choice.host.tag.id);
             let arrival = self.newcomers.expect(request, newcomer);
             let recipe = self.sealed_recipe(order, request);

@@ -55,6 +55,16 @@ impl Manager {
         {
             return Ok(());
         }
+        match self.claim_again(request, caller).await {
+            // What made room for it may be seen and not committed yet.
+            Err(Error::Refused(_) | Error::Impossible(_)) if self.taken_in().await => {
+                self.claim_again(request, caller).await
+            }
+            claimed => claimed,
+        }
+    }
+
+    async fn claim_again(&self, request: RequestId, caller: &Caller) -> Result<(), Error> {
         // What is looked at stays so until it is committed.
         let _placing = self.placing.lock().await;
         let placement = self.cluster().placement(request).cloned();
@@ -63,16 +73,13 @@ impl Manager {
             self.has_generic(&placement)?;
             self.survives_claiming(&placement, placement.claim)?;
         }
-        self.commit_for(
+        let reclaim = Command::Reclaim {
             request,
-            caller.clone(),
-            Command::Reclaim {
-                request,
-                running: false,
-            },
-        )
-        .await
-        .map(drop)
+            running: false,
+        };
+        self.commit_for(request, caller.clone(), reclaim)
+            .await
+            .map(drop)
     }
 
     /// The host ports whose numbers were chosen for a container.
@@ -347,18 +354,9 @@ impl Manager {
     pub async fn observed_removal(&self, host: &Host, id: &str) {
         let Ok(id) = id.parse() else { return };
         self.forget(&id);
-        let cluster = self.cluster();
-        let promised = cluster.placement_of(id);
-        if let Some(placement) = promised.filter(|placement| placement.node == host.tag.id) {
-            let request = placement.request;
-            let remove = Command::Remove { request };
-            match self.commit(remove).await {
-                // Whoever followed the event was quicker.
-                Err(Error::Refused(
-                    Refusal::NoSuchPlacement { .. } | Refusal::Tombstoned { .. },
-                )) => {}
-                committed => self.log_failure(committed),
-            }
+        let promised = self.cluster().placement_of(id).map(|p| p.node);
+        if promised == Some(host.tag.id) {
+            self.gone(id).await;
         }
     }
 }

@@ -2,6 +2,7 @@
 //! found after a restart.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::mpsc;
 
@@ -12,6 +13,9 @@ use crate::engine::{Container, Observation, RunState};
 use crate::model::{ContainerId, NodeId, Placement, RequestId, Resources};
 use crate::state::{Command, Keep, Promise, Refusal};
 use crate::tasks::{Stopping, spawn_stream};
+
+/// How long what is refused waits for what was observed before it.
+const TAKING_IN_PATIENCE: Duration = Duration::from_secs(1);
 
 impl Manager {
     /// Takes in observations, one after the other, until the manager stops.
@@ -30,7 +34,9 @@ impl Manager {
                 None => return,
                 Some(Observation::Changed(container)) => self.changed(container).await,
                 Some(Observation::Gone { container, request }) => {
-                    self.gone(container, request).await
+                    if !self.under_way.contains(&request) {
+                        self.gone(container).await;
+                    }
                 }
                 Some(Observation::Synced(node)) => {
                     self.resolve_reservations(node).await;
@@ -50,6 +56,7 @@ impl Manager {
                 Some(Observation::Networks(node)) => self.networks.untidy(node),
                 Some(Observation::VolumesListed(node)) => self.volumes_listed(node),
                 Some(Observation::Counted(node)) => self.counted(node).await,
+                Some(Observation::Mark(taken_in)) => drop(taken_in.send(())),
             }
         }
     }
@@ -148,14 +155,35 @@ impl Manager {
         host.is_some_and(|host| host.is_synced())
     }
 
-    async fn gone(&self, container: ContainerId, request: RequestId) {
+    /// A container is gone from its engine: what it was promised ends.
+    pub(super) async fn gone(&self, container: ContainerId) {
         let cluster = self.cluster();
-        let bound = cluster
-            .placement(request)
-            .and_then(|placement| placement.container);
-        if bound == Some(container) && !self.under_way.contains(&request) {
-            self.log_failure(self.commit(Command::Remove { request }).await);
+        let Some(placement) = cluster.placement_of(container) else {
+            return;
+        };
+        let request = placement.request;
+        match self.commit(Command::Remove { request }).await {
+            // Somebody else who saw it was quicker.
+            Err(Error::Refused(Refusal::NoSuchPlacement { .. } | Refusal::Tombstoned { .. })) => {}
+            committed => self.log_failure(committed),
         }
+    }
+
+    /// A client is about to be told that a container has ended, or is gone: what it asks for next finds that it claims,
+    /// publishes and joins nothing any more.
+    pub async fn ended(self: &Arc<Self>, container: ContainerId) {
+        if self.fleet.inventory.get(&container).is_some() {
+            self.changed(container).await;
+        } else {
+            self.gone(container).await;
+        }
+    }
+
+    /// Returns once all that was observed by now is taken in. False if that has changed nothing, or takes too long.
+    pub(super) async fn taken_in(&self) -> bool {
+        let before = self.cluster();
+        let all = tokio::time::timeout(TAKING_IN_PATIENCE, self.fleet.observations_taken_in());
+        all.await.is_ok() && !Arc::ptr_eq(&before, &self.cluster())
     }
 
     /// Reservations on the node that nobody works on any more, because the manager was stopped in between: bound if

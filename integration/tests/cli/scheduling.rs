@@ -25,6 +25,7 @@ pub(crate) fn cases() -> Vec<Case> {
         case("what_is_kept_for_the_system_is_not_promised", reserved),
         case("a_pool_can_lose_a_node_if_it_is_told_to", survivable),
         case("many_creates_at_once_never_overbook", never_overbooked),
+        case("there_is_room_as_soon_as_one_has_ended", one_by_one),
     ]
 }
 
@@ -325,6 +326,27 @@ fn reserved(lab: &Lab) -> Result<()> {
     )?;
     host.docker(&["rm", "-f", "stranger"])?;
     integration::wait::until_true("the stranger is gone", crate::SOON, || Ok(!started()?))
+}
+
+/// A pool that has room for one, and a client that asks for the next as soon as it is told that the last one ended.
+fn one_by_one(lab: &Lab) -> Result<()> {
+    const ROUNDS: usize = 25;
+    let pool = Pool::of(&[lab.host(0).tcp()], &[])?;
+    let memory = pool.ask("GET", "/info", b"")?.json()?["MemTotal"].as_u64();
+    let more_than_half = memory.context("no memory")? / 100 * 60;
+    let body = serde_json::json!({
+        "Image": "busybox", "Cmd": ["true"], "HostConfig": { "Memory": more_than_half },
+    });
+    for round in 0..ROUNDS {
+        let made = pool.ask("POST", "/containers/create", body.to_string().as_bytes())?;
+        ensure!(made.status == 201, "round {round}: {}", made.text());
+        let id = made.json()?["Id"].as_str().context("no id")?.to_owned();
+        for change in ["start", "wait"] {
+            let answer = pool.ask("POST", &format!("/containers/{id}/{change}"), b"")?;
+            ensure!(answer.status < 300, "round {round}: {}", answer.text());
+        }
+    }
+    Ok(())
 }
 
 fn survivable(lab: &Lab) -> Result<()> {

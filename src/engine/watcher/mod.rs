@@ -42,7 +42,7 @@ const HISTORY_COMES_FIRST: Duration = Duration::from_secs(5);
 const RECONNECT_PAUSE: Duration = Duration::from_millis(200);
 
 /// What the leader wants to hear of containers that hold placements.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug)]
 pub enum Observation {
     /// All containers of the node have been listed.
     Synced(NodeId),
@@ -62,6 +62,8 @@ pub enum Observation {
         /// What it was made for.
         request: RequestId,
     },
+    /// Nothing was observed: whoever holds the other end hears that all before it was taken in.
+    Mark(oneshot::Sender<()>),
 }
 
 /// What is read again.

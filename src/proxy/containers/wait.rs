@@ -1,8 +1,8 @@
 //! `POST /containers/{id}/wait`: the headers at once, the exit code when it comes. If the node goes away
 //! meanwhile, the wait ends and says so.
 //!
-//! **Invariant**: who was told that a container has ended does not find it running in our lists, unless its engine, asked
-//! again since, still lists it so.
+//! **Invariant**: who was told that a container has ended does not find it running in our lists, nor what it claimed taken,
+//! unless its engine, asked again since, still lists it so.
 
 use std::sync::Arc;
 
@@ -34,11 +34,13 @@ pub(super) async fn wait(proxy: &Proxy, exchange: Exchange) -> Outcome {
     if reply.status() != StatusCode::OK {
         return Ok(reply);
     }
+    let manager = Arc::clone(&proxy.manager);
     let inventory = Arc::clone(&proxy.fleet.inventory);
     let (parts, body) = reply.into_parts();
     let told = stream::once(async move {
         let code = body.collect().await?.to_bytes();
         end.shown(&inventory, &host, &container).await;
+        manager.ended(container.id).await;
         Ok(Frame::data(code))
     });
     Ok(Reply::from_parts(
