@@ -47,6 +47,8 @@ const LISTED_TRIES: usize = 60;
 const LISTED_PERIOD: Duration = Duration::from_millis(50);
 /// How often a port that could not be listened on is tried again.
 const RETRY: Duration = Duration::from_secs(1);
+/// A change of a container waits so long for its ports: names of nodes may have to be resolved first.
+const FOLLOW_PATIENCE: Duration = Duration::from_secs(1);
 /// So many connections may wait to be accepted on one port.
 const BACKLOG: u32 = 1024;
 
@@ -76,6 +78,8 @@ pub struct EntryPoint {
     /// Which nodes are this machine, as far as that was found out.
     here: Mutex<BTreeMap<NodeId, bool>>,
     room: Arc<Semaphore>,
+    /// How much of [`Inventory::published_news`](crate::engine::Inventory::published_news) is arranged.
+    arranged: watch::Sender<u64>,
 }
 
 /// A port that is listened on.
@@ -107,6 +111,7 @@ impl EntryPoint {
             blocked: Mutex::default(),
             here: Mutex::default(),
             room: Arc::new(Semaphore::new(connections())),
+            arranged: watch::Sender::new(0),
         })
     }
 
@@ -118,9 +123,11 @@ impl EntryPoint {
         self.until_all_are_listed().await;
         let mut news = self.fleet.inventory.follow_published();
         loop {
+            let told = *news.borrow_and_update();
             for port in self.changed_ports() {
                 self.arrange(port).await;
             }
+            self.arranged.send_replace(told);
             let is_blocked = !lock(&self.blocked).is_empty();
             let again = async {
                 match is_blocked {
@@ -144,6 +151,20 @@ impl EntryPoint {
         for door in doors.into_values() {
             door.close().await;
         }
+        self.arranged.send_replace(u64::MAX);
+    }
+
+    /// Returns once this manager listens on what the container publishes now, and on nothing else of it: whoever is told
+    /// that it has started can connect, as on an engine.
+    pub async fn follows(&self, container: &Container) {
+        let now = self.fleet.inventory.get(&container.id);
+        if container.published.is_empty() && now.is_none_or(|now| now.published.is_empty()) {
+            return;
+        }
+        let news = self.fleet.inventory.published_news();
+        let mut arranged = self.arranged.subscribe();
+        let follows = arranged.wait_for(|arranged| *arranged >= news);
+        let _ = tokio::time::timeout(FOLLOW_PATIENCE, follows).await;
     }
 
     /// Lets go of the ports that a container of this machine's engine is about to listen on.

@@ -204,6 +204,11 @@ impl Inventory {
         self.publishers.news.subscribe()
     }
 
+    /// How often a container that publishes ports has changed since they are [followed](Self::follow_published).
+    pub fn published_news(&self) -> u64 {
+        *self.publishers.news.borrow()
+    }
+
     /// The containers that have changed what they publish, or whether they run, since this was last called.
     pub fn take_published(&self) -> BTreeSet<ContainerId> {
         let mut changed = self

@@ -1,7 +1,7 @@
 //! The entry point: published ports at the manager.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::{Read as _, Write as _};
+use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
@@ -19,6 +19,7 @@ use crate::{SOON, contains};
 pub(crate) fn cases() -> Vec<Case> {
     vec![
         case("a_published_port_answers_at_the_manager_and_the_node", both),
+        case("a_port_is_open_once_its_container_is_told_to_run", at_once),
         case("random_ports_are_unique_and_kept", random),
         case("a_chosen_port_that_is_taken_is_told", taken),
         case("a_range_gives_one_of_its_ports", range),
@@ -111,6 +112,29 @@ fn both(lab: &Lab) -> Result<()> {
     pool.ok(&format!("run -d --name=own -p 127.0.0.1:{port}:80 {WHO}"))?;
     pool.ok("exec own wget -q -O - 127.0.0.1:80")?;
     comes_to_refuse(port)
+}
+
+/// As on an engine, which listens before it answers the start, and no more once it answers the stop.
+fn at_once(lab: &Lab) -> Result<()> {
+    const ROUNDS: usize = 30;
+    let pool = Pool::over(lab)?;
+    let port = free_port()?;
+    pool.ok(&format!("create --name=web -p {port}:80 busybox sleep 600"))?;
+    let change = |change: &str| {
+        let answer = pool.ask("POST", &format!("/containers/web/{change}"), b"")?;
+        ensure!(answer.status == 204, "{change}: {}", answer.text());
+        // Nobody listens in the container, so a connection may end at once.
+        let refused = TcpStream::connect((MANAGER, port)).err();
+        Ok(refused.is_some_and(|error| error.kind() == ErrorKind::ConnectionRefused))
+    };
+    for round in 0..ROUNDS {
+        ensure!(!change("start")?, "round {round}: it is not listened on");
+        ensure!(
+            change("stop?t=0")?,
+            "round {round}: it is listened on still"
+        );
+    }
+    Ok(())
 }
 
 fn long(lab: &Lab) -> Result<()> {

@@ -154,6 +154,7 @@ async fn settle(
         // A start that failed has left its mark too.
         _ => change.settle(None).await,
     }
+    proxy.entry.follows(&container).await;
     proxy.manager.changed_by_us(changing).await;
     reply
 }
@@ -183,6 +184,7 @@ async fn remove(
             .removed(&container, &caller)
             .await
             .map_err(from_manager)?;
+        proxy.entry.follows(&container).await;
         return reply;
     }
     change.settle(None).await;
