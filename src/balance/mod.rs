@@ -101,6 +101,9 @@ impl Door {
 impl EntryPoint {
     /// Listens on nothing before [`run`](Self::run).
     pub fn new(scope: Scope, manager: Arc<Manager>, fleet: Arc<Fleet>, tasks: Tasks) -> Arc<Self> {
+        if scope == Scope::All {
+            manager.avoid_ports(is_taken);
+        }
         Arc::new(Self {
             scope,
             manager,
@@ -325,7 +328,7 @@ impl EntryPoint {
         let span = tracing::info_span!("entry", port = port.number, protocol = %port.protocol);
         match port.protocol {
             Protocol::Udp => {
-                let socket = bind_udp(port.number).await?;
+                let socket = bind_udp(port.number)?;
                 self.tasks.spawn(span, async move {
                     udp::serve(port, socket, backends, told).await;
                     closed.send_replace(true);
@@ -430,6 +433,17 @@ fn every_address(number: u16) -> [SocketAddr; 2] {
     [(v6, number).into(), (v4, number).into()]
 }
 
+/// Whether something of this machine listens on the port.
+fn is_taken(protocol: Protocol, number: u16) -> bool {
+    let in_use =
+        |bound: io::Result<()>| bound.is_err_and(|error| error.kind() == io::ErrorKind::AddrInUse);
+    match protocol {
+        Protocol::Tcp => in_use(bind_tcp(number).map(drop)),
+        Protocol::Udp => in_use(bind_udp(number).map(drop)),
+        _ => false,
+    }
+}
+
 fn bind_tcp(number: u16) -> io::Result<TcpListener> {
     let [both, v4] = every_address(number);
     let bind = |address: SocketAddr| {
@@ -450,10 +464,15 @@ fn bind_tcp(number: u16) -> io::Result<TcpListener> {
     })
 }
 
-async fn bind_udp(number: u16) -> io::Result<UdpSocket> {
+fn bind_udp(number: u16) -> io::Result<UdpSocket> {
     let [both, v4] = every_address(number);
-    match UdpSocket::bind(both).await {
-        Err(error) if has_no_v6(&error) => UdpSocket::bind(v4).await,
+    let bind = |address| {
+        let socket = std::net::UdpSocket::bind(address)?;
+        socket.set_nonblocking(true)?;
+        UdpSocket::from_std(socket)
+    };
+    match bind(both) {
+        Err(error) if has_no_v6(&error) => bind(v4),
         bound => bound,
     }
 }

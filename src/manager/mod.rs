@@ -32,14 +32,16 @@ mod unsettled;
 mod volumes;
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use raft_store::{Blob, Store};
 
 use crate::clock;
 use crate::engine::{Endpoint, Fleet};
-use crate::model::{Caller, ClusterId, ManagerId, NodeId, NodeName, RequestId, Resources};
+use crate::model::{
+    Caller, ClusterId, ManagerId, NodeId, NodeName, Protocol, RequestId, Resources,
+};
 use crate::scheduler::Strategy;
 use crate::seal::Seal;
 use crate::state::{self, Change, Cluster, Command, Envelope};
@@ -143,6 +145,8 @@ pub struct Manager {
     board: board::Board,
     meanings: images::Meanings,
     surviving: surviving::Surviving,
+    /// See [`Manager::avoid_ports`].
+    avoided: OnceLock<Avoided>,
     /// Held from a decision until it is committed: the next one sees what this one promised.
     placing: tokio::sync::Mutex<()>,
     /// Held while nodes come or go.
@@ -150,6 +154,15 @@ pub struct Manager {
     tasks: Tasks,
     /// When this manager began.
     began: std::time::Instant,
+}
+
+/// Says which ports something else of this machine has.
+struct Avoided(Box<dyn Fn(Protocol, u16) -> bool + Send + Sync>);
+
+impl std::fmt::Debug for Avoided {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Avoided")
+    }
 }
 
 impl Manager {
@@ -176,6 +189,7 @@ impl Manager {
             board: board::Board::default(),
             meanings: images::Meanings::default(),
             surviving: surviving::Surviving::default(),
+            avoided: OnceLock::new(),
             placing: tokio::sync::Mutex::default(),
             joining: tokio::sync::Mutex::default(),
             tasks,
@@ -207,6 +221,13 @@ impl Manager {
     /// The cluster as last committed.
     pub fn cluster(&self) -> Arc<Cluster> {
         self.store.view()
+    }
+
+    /// Of numbers that may be any, none is chosen that `is_taken` says something else of this machine has: clients that go
+    /// to the manager would reach that instead. To be said once.
+    pub fn avoid_ports(&self, is_taken: impl Fn(Protocol, u16) -> bool + Send + Sync + 'static) {
+        let said_before = self.avoided.set(Avoided(Box::new(is_taken)));
+        debug_assert!(said_before.is_ok(), "said twice");
     }
 
     /// This manager as one who asks.

@@ -204,7 +204,10 @@ impl Manager {
             };
             let is_taken =
                 |claim: &PortClaim| claim.port.protocol == protocol && claim.port.number == number;
-            !taken.iter().any(is_taken) && self.fleet.inventory.publisher(&node, &port).is_none()
+            let avoided = self.avoided.get();
+            !taken.iter().any(is_taken)
+                && self.fleet.inventory.publisher(&node, &port).is_none()
+                && !avoided.is_some_and(|avoided| avoided.0(protocol, number))
         };
         self.cluster()
             .ports()

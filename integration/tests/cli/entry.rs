@@ -22,6 +22,7 @@ pub(crate) fn cases() -> Vec<Case> {
         case("a_port_is_open_once_its_container_is_told_to_run", at_once),
         case("random_ports_are_unique_and_kept", random),
         case("a_chosen_port_that_is_taken_is_told", taken),
+        case("a_port_that_the_manager_has_is_not_chosen", own),
         case("a_range_gives_one_of_its_ports", range),
         case("containers_of_one_entry_are_balanced", balanced),
         case("a_dead_backend_is_skipped", dead),
@@ -289,6 +290,19 @@ fn taken(lab: &Lab) -> Result<()> {
     listener.end()?;
     pool.ok("start web")?;
     comes_to_answer(MANAGER, 24_000, "web")
+}
+
+/// Clients that go to the manager would reach what listens there in the container's place.
+fn own(lab: &Lab) -> Result<()> {
+    let pool = Pool::of(&lab.endpoints(), &["--random-ports=24100-24101"])?;
+    let _tcp = TcpListener::bind((MANAGER, 24_100))?;
+    let _udp = UdpSocket::bind((MANAGER, 24_101))?;
+    pool.ok(&format!(
+        "run -d --name=web --hostname=web -p 80 -p 53/udp {WHO}"
+    ))?;
+    ensure!(number(&pool, "web")? == 24_101, "{}", number(&pool, "web")?);
+    contains(&pool.ok("port web 53/udp")?, ":24100")?;
+    comes_to_answer(MANAGER, 24_101, "web")
 }
 
 fn range(lab: &Lab) -> Result<()> {
