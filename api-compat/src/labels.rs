@@ -16,6 +16,8 @@ pub const NODE: &str = "com.flotilla.node";
 
 /// Containers with the same value share the entry of a published port at the managers.
 pub const ENTRY: &str = "com.flotilla.entry";
+/// Marks a container that compose makes to take another one's place.
+pub const COMPOSE_REPLACE: &str = "com.docker.compose.replace";
 /// The service of a container, as compose writes it.
 const COMPOSE_SERVICE: &str = "com.docker.compose.service";
 

@@ -205,6 +205,7 @@ fn promise(number: u64, acting: ManagerId) -> Promise {
         networks: Vec::new(),
         volumes: vec![format!("data-{number}")],
         new_volumes: Vec::new(),
+        replaces: None,
         acting,
         recipe: None,
     }

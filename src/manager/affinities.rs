@@ -15,7 +15,7 @@ use api_compat::create::Create;
 
 use super::Manager;
 use crate::engine::{Container, Found, Host};
-use crate::model::{NodeId, Realm, RequestId};
+use crate::model::{NodeId, Placement, Realm, RequestId};
 use crate::scheduler::Near;
 use crate::state::Cluster;
 
@@ -98,58 +98,83 @@ impl Newcomer {
 }
 
 impl Manager {
-    /// The affinities, with the nodes that have what they mean.
-    pub(super) fn near(&self, affinities: &[Affinity], cluster: &Cluster) -> Vec<Near> {
+    /// The affinities, with the nodes that have what they mean. Nobody has to be away from the container whose place it
+    /// takes.
+    pub(super) fn near(
+        &self,
+        affinities: &[Affinity],
+        cluster: &Cluster,
+        replaced: Option<&Placement>,
+    ) -> Vec<Near> {
         let read = |affinity: &Affinity| Near {
             text: affinity.to_string(),
             negated: affinity.is_negated(),
             soft: affinity.is_soft(),
-            nodes: self.nodes_with(affinity, cluster),
+            nodes: self.nodes_with(
+                affinity,
+                cluster,
+                replaced.filter(|_| affinity.is_negated()),
+            ),
         };
         affinities.iter().map(read).collect()
     }
 
-    fn nodes_with(&self, affinity: &Affinity, cluster: &Cluster) -> BTreeSet<NodeId> {
+    fn nodes_with(
+        &self,
+        affinity: &Affinity,
+        cluster: &Cluster,
+        besides: Option<&Placement>,
+    ) -> BTreeSet<NodeId> {
         let mut nodes = self.newcomers.nodes(affinity);
-        match affinity.subject() {
-            Subject::Container => nodes.extend(self.with_container(affinity, cluster)),
-            Subject::Image => nodes.extend(self.with_image(affinity)),
-            Subject::HasLabel(key) => {
-                nodes.extend(nodes_of(&self.fleet.inventory.labelled(key, None)))
+        let (promised, mut containers) = match affinity.subject() {
+            Subject::Container => self.containers_called(affinity, cluster),
+            Subject::Image => {
+                nodes.extend(self.with_image(affinity));
+                return nodes;
             }
-            Subject::Label(key) => nodes.extend(self.with_label(key, affinity)),
+            Subject::HasLabel(key) => (None, self.fleet.inventory.labelled(key, None)),
+            Subject::Label(key) => (None, self.labelled(key, affinity)),
+        };
+        if let Some(besides) = besides {
+            containers.retain(|container| besides.container != Some(container.id));
         }
+        let is_besides =
+            |promised: &Placement| besides.is_some_and(|one| one.request == promised.request);
+        let promised = promised.filter(|promised| !is_besides(promised));
+        nodes.extend(promised.map(|promised| promised.node));
+        nodes.extend(containers.iter().map(|container| container.host.id));
         nodes
     }
 
-    fn with_container(&self, affinity: &Affinity, cluster: &Cluster) -> BTreeSet<NodeId> {
+    /// What is promised under the name, and what is seen.
+    fn containers_called(
+        &self,
+        affinity: &Affinity,
+        cluster: &Cluster,
+    ) -> (Option<Arc<Placement>>, Vec<Arc<Container>>) {
         let inventory = &self.fleet.inventory;
         let Some(name) = affinity.exact() else {
             let is_meant = |container: &&Arc<Container>| {
                 let mut names = container.names.iter();
                 names.any(|name| affinity.names(name)) || affinity.names(&container.id.to_string())
             };
-            let all = inventory.list(false);
-            return all
-                .iter()
-                .filter(is_meant)
-                .map(|container| container.host.id)
-                .collect();
+            let mut all = inventory.list(false);
+            all.retain(|container| is_meant(&container));
+            return (None, all);
         };
-        let promised = cluster.placement_named(Realm::DEFAULT, name);
-        let mut nodes: BTreeSet<_> = promised.iter().map(|placement| placement.node).collect();
-        match inventory.find(name) {
-            Found::One(container) => drop(nodes.insert(container.host.id)),
-            Found::SameName(containers) => nodes.extend(nodes_of(&containers)),
-            Found::None | Found::SamePrefix => {}
-        }
-        nodes
+        let promised = cluster.placement_named(Realm::DEFAULT, name).cloned();
+        let seen = match inventory.find(name) {
+            Found::One(container) => vec![container],
+            Found::SameName(containers) => containers,
+            Found::None | Found::SamePrefix => Vec::new(),
+        };
+        (promised, seen)
     }
 
-    fn with_label(&self, key: &str, affinity: &Affinity) -> BTreeSet<NodeId> {
+    fn labelled(&self, key: &str, affinity: &Affinity) -> Vec<Arc<Container>> {
         let inventory = &self.fleet.inventory;
         if let Some(value) = affinity.exact() {
-            return nodes_of(&inventory.labelled(key, Some(value)));
+            return inventory.labelled(key, Some(value));
         }
         let is_meant = |container: &&Arc<Container>| {
             let mut item = Vec::new();
@@ -158,11 +183,9 @@ impl Manager {
             let value = head.as_ref().ok().and_then(|head| head.label(key));
             value.is_some_and(|value| affinity.names(value))
         };
-        let all = inventory.labelled(key, None);
-        all.iter()
-            .filter(is_meant)
-            .map(|container| container.host.id)
-            .collect()
+        let mut all = inventory.labelled(key, None);
+        all.retain(|container| is_meant(&container));
+        all
     }
 
     fn with_image(&self, affinity: &Affinity) -> BTreeSet<NodeId> {
@@ -181,13 +204,6 @@ impl Manager {
         let with = hosts.iter().filter(|(_, host)| has(host));
         with.map(|(id, _)| *id).collect()
     }
-}
-
-fn nodes_of(containers: &[Arc<Container>]) -> BTreeSet<NodeId> {
-    containers
-        .iter()
-        .map(|container| container.host.id)
-        .collect()
 }
 
 /// What an image may be called: as it is, and without its tag.

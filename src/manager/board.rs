@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::{Image, Manager};
 use crate::engine::{Host, Verdict};
-use crate::model::{self, Node, NodeId, Resources};
+use crate::model::{self, Node, NodeId, Placement, Resources};
 use crate::scheduler::{self, Candidate, Ledger, Request, SLOTS_LABELS, TakenPort, Traits};
 use crate::state::{Cluster, View};
 
@@ -30,6 +30,8 @@ pub(super) struct Seen {
     with_image: BTreeSet<NodeId>,
     /// Those that are marked as having something at its ports.
     with_ports: BTreeSet<NodeId>,
+    /// The one that was looked at without the container whose place the last request was to take.
+    without_one: Option<NodeId>,
 }
 
 impl Manager {
@@ -43,6 +45,7 @@ impl Manager {
             changed.extend(hosts.keys().chain(seen.hosts.keys()));
         }
         changed.extend(cluster.nodes_changed_since(&seen.cluster));
+        changed.extend(seen.without_one.take());
         for id in changed {
             match (cluster.node(id), hosts.get(&id)) {
                 (Some(node), Some(host)) => {
@@ -158,11 +161,12 @@ impl Seen {
         Arc::clone(&self.cluster)
     }
 
-    /// The nodes as one request finds them. Without an image, none has it.
+    /// The nodes as one request finds them, without the placement whose place it is to take. Without an image, none has it.
     pub(super) fn nodes(
         &mut self,
         request: &Request,
         image: Option<&Image>,
+        replaced: Option<&Placement>,
         manager: &Manager,
     ) -> &Ledger {
         let holders = image.into_iter().flat_map(|image| &image.holders);
@@ -174,6 +178,15 @@ impl Seen {
         self.with_image = with_image;
         for id in std::mem::take(&mut self.with_ports) {
             self.nodes.change(id, |node| node.taken.clear());
+        }
+        if let Some(replaced) = replaced {
+            let mut held = Request::default();
+            if replaced.claiming {
+                held.claim = replaced.claim;
+                held.generic = self.cluster.counted((&replaced.generic).into());
+            }
+            self.nodes.give_back(replaced.node, &held);
+            self.without_one = Some(replaced.node);
         }
         if !request.ports.is_empty() {
             for id in self.hosts.keys() {

@@ -194,6 +194,7 @@ impl Manager {
                     .map(|volume| volume.name.to_string())
                     .collect(),
                 new_volumes: self.new_volumes(order.wanted, &self.cluster(), &choice.host),
+                replaces: self.replaced(order).map(|replaced| replaced.request),
                 acting: self.me,
                 recipe: recipe.as_ref().map(|blob| BlobId::from_bytes(blob.id.0)),
             };

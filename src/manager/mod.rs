@@ -26,6 +26,7 @@ mod placing;
 mod plan;
 mod pool;
 mod recipe;
+mod successor;
 mod surviving;
 mod under_way;
 mod unsettled;

@@ -277,6 +277,7 @@ fn adoption(manager: &Manager, container: &Container, request: RequestId) -> Opt
             networks: adopted(container, &cluster),
             volumes: Vec::new(),
             new_volumes: Vec::new(),
+            replaces: None,
             acting: manager.me,
             recipe: None,
         },

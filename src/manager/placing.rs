@@ -56,10 +56,11 @@ impl Manager {
         let cluster = board.cluster();
         let ports = port_claims(order.wanted);
         let joins = self.joins(order.wanted);
+        let replaced = self.replaced(order);
         let request = self.request(order, &joins, &cluster)?;
         let image = self.image(&request.image);
         let nodes = board
-            .nodes(&request, image.as_deref(), self)
+            .nodes(&request, image.as_deref(), replaced.as_deref(), self)
             .without(not_on);
         let beside = self.beside_its_group(order.wanted, &joins, &cluster);
         let mut refusal = None;
@@ -105,7 +106,11 @@ impl Manager {
                 .map(|(os, arch)| Platform { os, arch }),
             constraints: order.policies.constraints.clone(),
             pins: self.pins(order.wanted, joins, cluster)?,
-            affinities: self.near(&order.policies.affinities, cluster),
+            affinities: self.near(
+                &order.policies.affinities,
+                cluster,
+                self.replaced(order).as_deref(),
+            ),
             features: order.features.clone(),
             strategy,
             seed: self.seed(strategy),

@@ -84,7 +84,10 @@ impl Manager {
     ) -> Result<Request, Error> {
         let mut request = self.request(order, &self.joins(order.wanted), cluster)?;
         let image = self.image(&request.image);
-        let mut ledger = self.board().nodes(&request, image.as_deref(), self).clone();
+        let mut ledger = self
+            .board()
+            .nodes(&request, image.as_deref(), None, self)
+            .clone();
         if request.image.is_empty() {
             ledger.change_all(|node| node.has_image = true);
         }
@@ -178,7 +181,7 @@ impl Manager {
         name: &str,
         added: &mut AddedByNode,
     ) -> Result<String, String> {
-        let mut nodes = self.board().nodes(request, None, self).clone();
+        let mut nodes = self.board().nodes(request, None, None, self).clone();
         nodes.remove(from);
         nodes.change_all(|node| {
             // It is in the pool: whether it can be brought in time is another question.
@@ -231,7 +234,7 @@ impl Manager {
                 .collect();
             request.ports.append(&mut ports);
             let policies = self.policies_of(placement)?;
-            let near = self.near(&policies.affinities, cluster);
+            let near = self.near(&policies.affinities, cluster, None);
             request.affinities.extend(near);
             request.constraints.extend(policies.constraints);
         }

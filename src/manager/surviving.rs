@@ -99,11 +99,19 @@ impl Manager {
                 )
             })
         });
+        let replaced = self.replaced(order);
+        let here = replaced
+            .as_ref()
+            .filter(|one| one.node == node && one.claiming);
+        let more = here.map_or(load.clone(), |replaced| Load {
+            amount: load.amount.saturating_sub(replaced.claim),
+            generic: cluster.counted((&generic.beyond(&replaced.generic)).into()),
+        });
         let growth = Growth {
             node,
-            moves: movable.then(|| load.clone()),
-            more: load,
-            instead_of: None,
+            moves: movable.then_some(load),
+            more,
+            instead_of: replaced.map(|replaced| replaced.request),
         };
         self.weigh(&cluster, &growth)
     }

@@ -36,6 +36,15 @@ impl Counts {
         self.0.is_empty()
     }
 
+    /// What these are more than others.
+    pub fn beyond(&self, others: &Self) -> Self {
+        let more = self.iter().map(|(name, count)| {
+            let other = others.get(name).unwrap_or(0);
+            (name, count.saturating_sub(other))
+        });
+        more.filter(|(_, count)| *count > 0).collect()
+    }
+
     fn add(&mut self, name: &str, count: u64) {
         let sum = self.get(name).unwrap_or(0).saturating_add(count);
         self.set(name, sum);

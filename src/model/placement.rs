@@ -51,6 +51,9 @@ pub struct Placement {
     pub leaving: Vec<NetworkId>,
     /// The named volumes it mounts: each has a record, which its node is in.
     pub volumes: Vec<String>,
+    /// The one that takes its claim over when it ends: it was made to take this one's place.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub successor: Option<RequestId>,
     /// Who makes the container: a reservation lives as long as this manager works on it.
     pub acting: ManagerId,
     /// The sealed create body, for what may move.

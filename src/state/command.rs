@@ -302,6 +302,9 @@ pub struct Promise {
     /// What is known of those that had no record when this was decided.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub new_volumes: Vec<NewVolume>,
+    /// The placement whose place it takes: as long as that one claims on the same node, this one does not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replaces: Option<RequestId>,
     /// The manager that makes the container.
     pub acting: ManagerId,
     /// The sealed create body, for what may move.

@@ -38,10 +38,51 @@ impl Cluster {
         self.promise_can_be_kept(realm, &promise)?;
         self.chosen_are_unique(request, &promise.ports)?;
         self.ports_are_free(promise.node, request, promise.ports.iter())?;
-        self.has_room(promise.node, promise.claim)?;
-        self.has_generic(promise.node, &promise.generic)?;
-        self.keep_promise(realm, promise, None, true);
+        let Some(predecessor) = self.predecessor(&promise).cloned() else {
+            self.has_room(promise.node, promise.claim)?;
+            self.has_generic(promise.node, &promise.generic)?;
+            self.keep_promise(realm, promise, None, true);
+            return Ok(Change::Placement(request));
+        };
+        let more = promise.claim.saturating_sub(predecessor.claim);
+        self.has_room(promise.node, more)?;
+        let more = promise.generic.beyond(&predecessor.generic);
+        self.has_generic(promise.node, &more)?;
+        self.keep_promise(realm, promise, None, false);
+        self.put(Placement {
+            successor: Some(request),
+            ..predecessor
+        });
         Ok(Change::Placement(request))
+    }
+
+    /// The placement that still claims in the place of a new one.
+    fn predecessor(&self, promise: &Promise) -> Option<&Placement> {
+        let replaced = self.placements.get(&promise.replaces?)?;
+        (replaced.claiming && replaced.node == promise.node).then_some(replaced)
+    }
+
+    /// A placement claims no more: the one that waits to take its place does, unless it was started already, or asks for
+    /// more than there is now: then its start is refused.
+    fn hand_over(&mut self, ended: &Placement) {
+        let successor = ended.successor.filter(|_| ended.claiming);
+        let Some(next) = successor.and_then(|request| self.placements.get(&request)) else {
+            return;
+        };
+        let never_claimed = !next.claiming && next.run == 1;
+        let fits = self.has_room(next.node, next.claim).is_ok()
+            && self.has_generic(next.node, &next.generic).is_ok()
+            && self
+                .ports_are_free(next.node, next.request, next.ports.iter())
+                .is_ok();
+        if never_claimed && fits {
+            let next = Placement {
+                claiming: true,
+                run: next.run.saturating_add(1),
+                ..Placement::clone(next)
+            };
+            self.put(next);
+        }
     }
 
     /// A container that exists takes the room it takes, so room is no reason to refuse it; a name,
@@ -228,10 +269,13 @@ impl Cluster {
                 node,
             });
         }
+        let ended = placement.clone();
         self.put(Placement {
             claiming: false,
-            ..placement.clone()
+            successor: None,
+            ..ended.clone()
         });
+        self.hand_over(&ended);
         Ok(Change::Placement(request))
     }
 
@@ -310,6 +354,7 @@ impl Cluster {
             networks,
             leaving: Vec::new(),
             volumes,
+            successor: None,
             acting,
             recipe,
             at: self.now,
@@ -335,6 +380,7 @@ impl Cluster {
             until: self.now,
         };
         self.tombstones.add(self.now, stone);
+        self.hand_over(&placement);
     }
 
     fn removed(&self, request: RequestId) -> Change {

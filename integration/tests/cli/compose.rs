@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use integration::compose::Project;
 use integration::harness::{Case, case};
 use integration::lab::{Host, Lab};
@@ -17,6 +17,7 @@ pub(crate) fn cases() -> Vec<Case> {
         case("compose_is_the_same_in_a_pool_of_one", of_one),
         case("compose_runs_one_off_and_in_the_foreground", one_off),
         case("compose_takes_down_what_runs_beside_what_ended", ended),
+        case("compose_recreates_what_there_is_room_for_once", recreated),
         case("compose_follows_what_happens", followed),
         case("compose_watch_brings_changes", watched),
         case("compose_projects_come_up_at_once", at_once),
@@ -295,6 +296,48 @@ fn ended(lab: &Lab) -> Result<()> {
         nothing_is_left(lab, &pool)?;
     }
     Ok(())
+}
+
+/// It makes a container's successor before it stops the container: only that is in the way of it.
+fn recreated(lab: &Lab) -> Result<()> {
+    let pool = Pool::over(lab)?;
+    let memory = pool.ask("GET", "/info", b"")?.json()?["MemTotal"].as_u64();
+    let most = memory.context("no memory")? / 3 / 100 * 70;
+    for (what, said) in [
+        (
+            "room",
+            format!("mem_limit: {most}\n    volumes: [data:/data]"),
+        ),
+        ("company", parted("com.docker.compose.service!=it")),
+        ("no more", format!("mem_limit: {}", most / 2)),
+    ] {
+        let file = |round: &str| {
+            format!(
+                "services:\n  it:\n    image: busybox\n    command: sleep 600\n    stop_signal: KILL\n    \
+                 network_mode: none\n    labels: {{round: '{round}'}}\n    {said}\nvolumes:\n  data:\n"
+            )
+        };
+        let project = Project::new(&pool, "again", &file("1"))?;
+        project.ok("up -d")?;
+        let first = project.containers()?;
+        for round in ["2", "3"] {
+            project.write("compose.yaml", &file(round))?;
+            project.ok("up -d").context(what)?;
+            let now = project.containers()?;
+            ensure!(now.len() == first.len(), "{what}: {now:?}");
+            let rounds = vec![round; now.len()].join("\n");
+            pool.says("ps --format '{{.Label \"round\"}}'", &rounds)?;
+        }
+        project.ok("down -v")?;
+    }
+    // What was held by those that are gone can be had.
+    pool.ok(&format!("run --rm -m {most} busybox true"))?;
+    nothing_is_left(lab, &pool)
+}
+
+/// One on each of three nodes.
+fn parted(from: &str) -> String {
+    format!("deploy: {{replicas: 3}}\n    environment: ['affinity:{from}']")
 }
 
 fn followed(lab: &Lab) -> Result<()> {

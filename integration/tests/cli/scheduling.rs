@@ -330,18 +330,19 @@ fn reserved(lab: &Lab) -> Result<()> {
 
 /// A pool that has room for one, and a client that asks for the next as soon as it is told that the last one ended.
 fn one_by_one(lab: &Lab) -> Result<()> {
-    const ROUNDS: usize = 25;
+    const ROUNDS: usize = 40;
     let pool = Pool::of(&[lab.host(0).tcp()], &[])?;
     let memory = pool.ask("GET", "/info", b"")?.json()?["MemTotal"].as_u64();
     let more_than_half = memory.context("no memory")? / 100 * 60;
     let body = serde_json::json!({
-        "Image": "busybox", "Cmd": ["true"], "HostConfig": { "Memory": more_than_half },
+        "Image": "busybox", "Cmd": ["sleep", "0.2"], "HostConfig": { "Memory": more_than_half },
     });
     for round in 0..ROUNDS {
         let made = pool.ask("POST", "/containers/create", body.to_string().as_bytes())?;
         ensure!(made.status == 201, "round {round}: {}", made.text());
         let id = made.json()?["Id"].as_str().context("no id")?.to_owned();
-        for change in ["start", "wait"] {
+        let end = if round % 2 == 0 { "wait" } else { "kill" };
+        for change in ["start", end] {
             let answer = pool.ask("POST", &format!("/containers/{id}/{change}"), b"")?;
             ensure!(answer.status < 300, "round {round}: {}", answer.text());
         }

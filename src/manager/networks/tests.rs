@@ -137,6 +137,7 @@ fn what_is_seen_is_followed_but_for_what_is_due() {
         networks: vec![id(0x01)],
         volumes: Vec::new(),
         new_volumes: Vec::new(),
+        replaces: None,
         acting: crate::model::ManagerId::from_bytes([1; 16]),
         recipe: None,
     }));

@@ -68,8 +68,18 @@ pub(super) async fn change(proxy: &Proxy, exchange: Exchange) -> Outcome {
         Operation::ContainerUnpause => {
             settle(proxy, exchange, host, container, Some("unpause")).await
         }
+        // An engine answers once it has ended, and tells of that a little later.
+        Operation::ContainerKill if is_deadly(exchange.query()?.text("signal")) => {
+            settle(proxy, exchange, host, container, Some("die")).await
+        }
         _ => settle(proxy, exchange, host, container, None).await,
     }
+}
+
+/// Whether nothing survives the signal; without one, that is what is sent.
+fn is_deadly(signal: &str) -> bool {
+    let name = signal.to_ascii_uppercase();
+    matches!(name.as_str(), "" | "KILL" | "SIGKILL" | "9")
 }
 
 /// A container that had ended claims its resources again before it runs.

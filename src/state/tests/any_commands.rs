@@ -62,6 +62,7 @@ fn any_promise() -> impl Strategy<Value = Promise> {
                 .into_iter()
                 .map(|number| format!("v{number}"))
                 .collect(),
+            replaces: (name % 2 == 0).then(|| request((id + 1) % 12)),
             ..promise(id, &format!("c{name}"), on)
         }
     })

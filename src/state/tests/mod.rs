@@ -66,6 +66,7 @@ fn promise(number: u8, name: &str, on: u8) -> Promise {
         ports: Vec::new(),
         networks: Vec::new(),
         volumes: Vec::new(),
+        replaces: None,
         new_volumes: Vec::new(),
         acting: ManagerId::from_bytes([1; 16]),
         recipe: None,
@@ -126,6 +127,12 @@ fn exited(number: u8, run: u32) -> Command {
     Command::Exited {
         request: request(number),
         run,
+    }
+}
+
+fn remove(number: u8) -> Command {
+    Command::Remove {
+        request: request(number),
     }
 }
 
@@ -500,6 +507,70 @@ fn a_start_is_refused_for_room_unless_it_has_happened() {
         world.cluster.totals(node(1)).claimed,
         Resources::new(0, 12 * GIB)
     );
+}
+
+#[test]
+fn a_successor_takes_over_what_its_predecessor_claimed() {
+    let big = |number, name, on, gib| Promise {
+        claim: Resources::new(0, gib * GIB),
+        ..promise(number, name, on)
+    };
+    let in_place_of = |predecessor, promise| {
+        Command::Reserve(Promise {
+            replaces: Some(request(predecessor)),
+            ..promise
+        })
+    };
+    let claims = |world: &World, number| {
+        let placement = world.cluster.placement(request(number));
+        placement.expect("there").claiming
+    };
+    let claimed = |world: &World| world.cluster.totals(node(1)).claimed.memory_bytes / GIB;
+    let ends = [exited(1, 1), remove(1)];
+    for end in ends {
+        let mut world = World::new();
+        world.ok(Command::Reserve(big(1, "one", 1, 6)));
+        let lacks = "node host1 lacks memory (need 3GiB, 2GiB free of 8GiB)";
+        assert_eq!(world.refused(in_place_of(1, big(2, "two", 1, 9))), lacks);
+        world.ok(in_place_of(1, big(2, "two", 1, 7)));
+        assert!(!claims(&world, 2) && claimed(&world) == 6);
+        // It cannot run beside the other one.
+        let lacks = "node host1 lacks memory (need 7GiB, 2GiB free of 8GiB)";
+        assert_eq!(world.refused(reclaim(2)), lacks);
+        // Nobody gets in between.
+        world.ok(end);
+        assert!(claims(&world, 2) && claimed(&world) == 7);
+        let lacks = "node host1 lacks memory (need 6GiB, 1GiB free of 8GiB)";
+        assert_eq!(
+            world.refused(Command::Reserve(big(3, "three", 1, 6))),
+            lacks
+        );
+        world.ok(remove(1));
+        assert!(claims(&world, 2) && claimed(&world) == 7);
+    }
+    // Whoever took a part of what it needs beside that has it: a start is refused then.
+    let mut world = World::new();
+    world.ok(Command::Reserve(big(1, "one", 1, 6)));
+    world.ok(in_place_of(1, big(2, "two", 1, 7)));
+    world.ok(Command::Reserve(big(3, "three", 1, 2)));
+    world.ok(exited(1, 1));
+    assert!(!claims(&world, 2) && claimed(&world) == 2);
+    let lacks = "node host1 lacks memory (need 7GiB, 6GiB free of 8GiB)";
+    assert_eq!(world.refused(reclaim(2)), lacks);
+    // One that has run and ended claims nothing by it, and what does not claim has no successor.
+    let mut world = World::new();
+    world.ok(Command::Reserve(big(1, "one", 1, 2)));
+    world.ok(in_place_of(1, big(2, "two", 1, 2)));
+    world.ok(reclaim(2));
+    let run = world.cluster.placement(request(2)).expect("there").run;
+    world.ok(exited(2, run));
+    world.ok(remove(1));
+    assert!(!claims(&world, 2) && claimed(&world) == 0);
+    world.ok(in_place_of(2, big(4, "four", 1, 8)));
+    assert!(claims(&world, 4));
+    // On another node it is a container like any other.
+    world.ok(in_place_of(4, big(5, "five", 2, 3)));
+    assert!(claims(&world, 5));
 }
 
 #[test]
