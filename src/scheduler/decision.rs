@@ -4,8 +4,8 @@
 //! **Invariant**: it says what [`place`](super::place) does; a test compares the two.
 
 use super::{
-    Brief, Candidate, Chosen, Grouped, Refusal, Request, Sources, Unfit, broken, passes, place,
-    standing, strategy, unfit,
+    Brief, Candidate, Chosen, Grouped, Refusal, Request, Sources, Strategy, Unfit, broken, passes,
+    place, spread, standing, strategy, unfit,
 };
 use crate::model::generic::Left;
 use crate::model::{NodeName, Resources};
@@ -99,7 +99,11 @@ fn shown(request: &Request, candidate: &Candidate) -> Standing {
         suspect: candidate.suspect,
         broken: broken(request, candidate),
         left_per_mille: {
-            let left = Brief::of(candidate).left(request.claim);
+            let brief = Brief::of(candidate);
+            let left = match request.strategy {
+                Strategy::Spread => spread::left(request, &brief),
+                Strategy::Binpack | Strategy::Random => brief.left(request.claim),
+            };
             strategy::share(left, candidate.capacity) / (strategy::WHOLE / 1000)
         },
         free: candidate.free(),

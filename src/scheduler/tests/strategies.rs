@@ -28,6 +28,28 @@ fn spread_takes_the_node_with_most_left_of_what_is_scarcer() {
 }
 
 #[test]
+fn what_states_nothing_is_spread_over_all() {
+    let claimed = |number, memory| Candidate {
+        claimed: Resources::new(0, memory),
+        ..host(number)
+    };
+    // Nobody is left with all of them because the others have a little less to give.
+    let mut ledger = Ledger::new(vec![claimed(1, GIB), claimed(2, GIB), host(3)]);
+    for turn in 0..30 {
+        ledger.place(&request(), &turn.to_string()).expect("fits");
+    }
+    let counts: Vec<_> = ledger.nodes().iter().map(|node| node.containers).collect();
+    assert_eq!(counts, [9, 8, 13]);
+    // Of nodes that are full of such, too.
+    let crowded = |number, containers| Candidate {
+        containers,
+        ..host(number)
+    };
+    let nodes = [crowded(1, 300), crowded(2, 299), crowded(3, 301)];
+    assert_eq!(chosen(&request(), &nodes), "host2");
+}
+
+#[test]
 fn ties_go_to_fewer_containers_then_the_image_then_the_id() {
     let busy = Candidate {
         containers: 3,
