@@ -9,6 +9,7 @@
 mod affinities;
 mod board;
 mod bringing;
+mod company;
 mod create;
 mod decisions;
 mod error;
@@ -49,6 +50,7 @@ use crate::state::{self, Change, Cluster, Command, Envelope};
 use crate::tasks::Tasks;
 use under_way::UnderWay;
 
+pub use company::Shared;
 pub use create::{CreateOrder, Created};
 pub use error::Error;
 pub use images::{Image, moved, tag_name};
@@ -142,6 +144,7 @@ pub struct Manager {
     networks: networks::Networks,
     volume_turns: volumes::Turns,
     newcomers: affinities::Newcomers,
+    company: company::Company,
     decisions: decisions::Decisions,
     board: board::Board,
     meanings: images::Meanings,
@@ -186,6 +189,7 @@ impl Manager {
             networks: networks::Networks::default(),
             volume_turns: volumes::Turns::default(),
             newcomers: affinities::Newcomers::default(),
+            company: company::Company::default(),
             decisions: decisions::Decisions::default(),
             board: board::Board::default(),
             meanings: images::Meanings::default(),

@@ -7,6 +7,7 @@ use api_compat::version::ApiVersion;
 use bytes::Bytes;
 use http::{HeaderMap, Request};
 
+use super::looked_up::LookedUp;
 use crate::engine::{Body, NotWhole, empty, full, read_whole};
 use crate::model::Caller;
 
@@ -17,6 +18,8 @@ pub(crate) struct Peer {
     pub(crate) caller: Caller,
     /// What tells one client from another when builds are kept on one node.
     pub(crate) identity: String,
+    /// What it has looked for.
+    pub(crate) looked_up: LookedUp,
 }
 
 /// One request under way.

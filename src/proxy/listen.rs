@@ -18,6 +18,7 @@ use tokio::net::{TcpListener, UnixListener};
 use super::Proxy;
 use super::eager::Eager;
 use super::exchange::Peer;
+use super::looked_up::LookedUp;
 use super::raw_hijack;
 use super::rewound::Rewound;
 use crate::engine::{Connection, keep_alive};
@@ -131,6 +132,7 @@ pub async fn serve_one(
     let peer = Peer {
         caller: Caller::local(),
         identity,
+        looked_up: LookedUp::default(),
     };
     serve_connection(connection, peer, proxy, stopping).await;
 }
@@ -146,6 +148,7 @@ async fn accept(listener: &Listener) -> io::Result<(Connection, Peer)> {
             let peer = Peer {
                 caller: Caller::local(),
                 identity: format!("local user {user}"),
+                looked_up: LookedUp::default(),
             };
             Ok((Box::new(stream), peer))
         }
@@ -156,6 +159,7 @@ async fn accept(listener: &Listener) -> io::Result<(Connection, Peer)> {
             let peer = Peer {
                 caller: Caller::local(),
                 identity: address.ip().to_string(),
+                looked_up: LookedUp::default(),
             };
             Ok((Box::new(stream), peer))
         }

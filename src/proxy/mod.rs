@@ -21,6 +21,7 @@ mod forward;
 mod images;
 mod leftover;
 mod listen;
+mod looked_up;
 mod networks;
 mod nodes;
 mod prunes;
@@ -174,6 +175,7 @@ impl Proxy {
             peer,
             max_body: self.settings.max_body,
         };
+        looked_up::note(self, &exchange);
         async {
             let outcome = if is_finished_without_its_client(operation) {
                 let proxy = Arc::clone(self);

@@ -1,5 +1,6 @@
 //! Whole projects of `docker compose`, over three engines as over one.
 
+use std::collections::BTreeSet;
 use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
@@ -21,6 +22,7 @@ pub(crate) fn cases() -> Vec<Case> {
         case("compose_follows_what_happens", followed),
         case("compose_watch_brings_changes", watched),
         case("compose_projects_come_up_at_once", at_once),
+        case("compose_projects_share_networks_and_volumes", shared),
         case("compose_finds_a_project_again_after_its_node_died", lost),
         case("compose_1_29_does_the_basics", by_old_compose),
         case("compose_lets_go_of_a_project_whose_node_is_dead", let_go),
@@ -298,6 +300,71 @@ fn ended(lab: &Lab) -> Result<()> {
     Ok(())
 }
 
+/// What is shared, two forms: the container that is made first has nothing to do with it.
+const SHARING: &str = "
+services:
+  web:
+    image: busybox
+    command: sleep 600
+    stop_signal: KILL
+    depends_on: [db]
+    networks: [default, front]
+  job:
+    image: busybox
+    command: sleep 600
+    stop_signal: KILL
+    depends_on: [db]
+    volumes: [pool:/pool]
+  db:
+    image: busybox
+    command: sleep 600
+    stop_signal: KILL
+    volumes: [data:/data]
+networks:
+  front: {external: true}
+volumes:
+  pool: {external: true}
+  data:
+";
+
+fn shared(lab: &Lab) -> Result<()> {
+    let pool = Pool::over(lab)?;
+    pool.ok("network create front")?;
+    pool.ok("volume create pool")?;
+    // Where it is, is the fullest node.
+    let proxy = "run -d --name=proxy --network front -v pool:/pool busybox sleep 600";
+    let names = ["one", "two", "three"];
+    for is_bound in [true, false] {
+        if is_bound {
+            pool.ok(proxy)?;
+        }
+        let projects = names.map(|name| Project::new(&pool, name, SHARING));
+        let projects = projects.into_iter().collect::<Result<Vec<_>>>()?;
+        std::thread::scope(|scope| {
+            let ups: Vec<_> = projects
+                .iter()
+                .map(|project| scope.spawn(|| project.ok("up -d")))
+                .collect();
+            let mut ups = ups.into_iter().map(|up| up.join().expect("no panic"));
+            ups.try_for_each(|up| up.map(drop))
+        })?;
+        let nodes: Result<BTreeSet<_>> = projects.iter().map(Project::node).collect();
+        ensure!(
+            nodes.as_ref().is_ok_and(|nodes| nodes.len() == 1),
+            "{nodes:?}"
+        );
+        for project in &projects {
+            project.ok("down -v")?;
+        }
+        if is_bound {
+            pool.ok("rm -f proxy")?;
+        }
+    }
+    pool.ok("network rm front")?;
+    pool.ok("volume rm pool")?;
+    nothing_is_left(lab, &pool)
+}
+
 /// It makes a container's successor before it stops the container: only that is in the way of it.
 fn recreated(lab: &Lab) -> Result<()> {
     let pool = Pool::over(lab)?;
@@ -390,7 +457,7 @@ fn watched(lab: &Lab) -> Result<()> {
 
 fn at_once(lab: &Lab) -> Result<()> {
     let pool = Pool::over(lab)?;
-    let names = ["one", "two", "three", "four"];
+    let names = ["one", "two", "three"];
     let projects: Vec<_> = names
         .iter()
         .map(|name| {

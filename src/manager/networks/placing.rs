@@ -83,7 +83,7 @@ impl Manager {
     }
 
     /// Where a container that joins a network which is nowhere yet is better off: with the networks of its group, else with
-    /// its volumes. A later container may join several of them.
+    /// its volumes, else with what the group shares with others. A later container may join several of them.
     pub(in crate::manager) fn beside_its_group(
         &self,
         wanted: &Create<'_>,
@@ -113,6 +113,12 @@ impl Manager {
             let hosts = self.fleet.hosts();
             let has_volume = |host: &Host| groups.iter().any(|group| host.has_volume_of(group));
             nodes.extend(hosts.values().filter(|h| has_volume(h)).map(|h| h.tag.id));
+        }
+        if nodes.is_empty() {
+            let company = groups
+                .iter()
+                .map(|group| self.nodes_of_company(group, cluster));
+            nodes.extend(company.flatten());
         }
         (!nodes.is_empty()).then(|| Pin {
             nodes,
