@@ -390,8 +390,16 @@ fn stated(lab: &Lab) -> Result<()> {
     // Without the label the engine's word counts again.
     pool.flotilla("node update host1 --label-rm com.flotilla.resource.gpu")?
         .ok()?;
-    pool.ok("create --name=g2 --gpus 2 -e constraint:node==host1 busybox true")
-        .map(drop)
+    pool.ok("create --name=g2 --gpus 2 -e constraint:node==host1 busybox true")?;
+    // All is what there is when it starts.
+    pool.ok("run -d --name=t1 -l com.flotilla.resource.tpu=all -e constraint:node==host1 busybox sleep 600")?;
+    label("host1", "tpu=3")?.ok()?;
+    pool.ok("stop -t 0 t1")?;
+    pool.ok("start t1")?;
+    pool.refuses(
+        "create -l com.flotilla.resource.tpu=1 -e constraint:node==host1 busybox true",
+        "host1 lacks tpu (need 1, 0 free of 3)",
+    )
 }
 
 fn unstated(lab: &Lab) -> Result<()> {

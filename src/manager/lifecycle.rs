@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::under_way::Mark;
 use super::{Error, Manager};
 use crate::engine::{Container, Host, RunState};
+use crate::model::generic::Amount;
 use crate::model::{
     Caller, ContainerId, NodeId, Placement, PortOrigin, PublishedPort, Realm, RequestId, Resources,
 };
@@ -55,6 +56,7 @@ impl Manager {
         {
             return Ok(());
         }
+        self.generic_anew(container, request).await?;
         match self.claim_again(request, caller).await {
             // What made room for it may be seen and not committed yet.
             Err(Error::Refused(_) | Error::Impossible(_)) if self.taken_in().await => {
@@ -62,6 +64,25 @@ impl Manager {
             }
             claimed => claimed,
         }
+    }
+
+    /// Of what a container is to have all of, its node may have another number than when it last claimed it.
+    async fn generic_anew(&self, container: &Container, request: RequestId) -> Result<(), Error> {
+        let cluster = self.cluster();
+        let wishes = container.details.as_ref().map(|details| &details.generic);
+        let (Some(wishes), Some(placement)) = (wishes, cluster.placement(request)) else {
+            return Ok(());
+        };
+        if placement.claiming || !wishes.iter().any(|(_, amount)| amount == Amount::All) {
+            return Ok(());
+        }
+        let generic = self.generic_claim(wishes, placement.node, &cluster);
+        if generic == placement.generic {
+            return Ok(());
+        }
+        self.commit(Command::SetGeneric { request, generic })
+            .await
+            .map(drop)
     }
 
     async fn claim_again(&self, request: RequestId, caller: &Caller) -> Result<(), Error> {

@@ -76,6 +76,7 @@ impl Cluster {
                 claim,
                 observed,
             } => self.set_claim(request, claim, observed),
+            Command::SetGeneric { request, generic } => self.set_generic(request, generic),
             Command::Exited { request, run } => self.exited(request, run),
             Command::Reclaim { request, running } => self.reclaim(request, running),
             Command::Remove { request } => self.remove(request),

@@ -112,6 +112,14 @@ pub enum Command {
         /// Which name it has now.
         keep: Keep,
     },
+    /// What a container that does not claim now needs beside CPU and memory, once it does: of one that is to have all of
+    /// something its node may have another number by now.
+    SetGeneric {
+        /// The placement.
+        request: RequestId,
+        /// The numbers.
+        generic: Counts,
+    },
     /// Changes what a container claims. Refused when what grows does not fit.
     SetClaim {
         /// The placement.

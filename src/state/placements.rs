@@ -260,6 +260,21 @@ impl Cluster {
         Ok(Change::Placement(request))
     }
 
+    pub(super) fn set_generic(
+        &mut self,
+        request: RequestId,
+        generic: Counts,
+    ) -> Result<Change, Refusal> {
+        let placement = self.expect_placement(request)?;
+        if !placement.claiming {
+            self.put(Placement {
+                generic,
+                ..placement.clone()
+            });
+        }
+        Ok(Change::Placement(request))
+    }
+
     pub(super) fn exited(&mut self, request: RequestId, run: u32) -> Result<Change, Refusal> {
         let placement = self.expect_placement(request)?;
         if placement.run != run {

@@ -96,6 +96,9 @@ fn any_command() -> impl Strategy<Value = Command> {
         1 => (0u8..3, on()).prop_map(|(image, node)| {
             Command::SettleImage { image: format!("it:{image}"), node }
         }),
+        1 => (id(), 0u64..3).prop_map(|(request, gpus)| {
+            Command::SetGeneric { request, generic: [("gpu", gpus)].into_iter().collect() }
+        }),
         4 => (id(), 1u32..3).prop_map(|(request, run)| Command::Exited { request, run }),
         3 => (id(), any::<bool>()).prop_map(|(request, running)| {
             Command::Reclaim { request, running }
