@@ -152,6 +152,9 @@ pub struct Joined {
 /// What the engine calls an allowed name of a container.
 const NAME_CHARACTERS: &str = "[a-zA-Z0-9][a-zA-Z0-9_.-]";
 
+/// What a mode begins with that is shared with another container.
+const SHARED: &str = "container:";
+
 /// The members of a body that belong to the container's config: a body with none of them has no config.
 const CONFIG_FIELDS: [&str; 25] = [
     "Hostname",
@@ -340,10 +343,9 @@ impl<'a> Body<'a> {
         {
             self.edit.replace(mode, quote(&network.name));
         }
-        let endpoints = root
-            .get_folded("NetworkingConfig")
-            .and_then(|networking| networking.get_folded("EndpointsConfig"));
-        let Some(endpoints) = endpoints else { return };
+        let Some(endpoints) = endpoints(root) else {
+            return;
+        };
         let mut renamed = Vec::new();
         self.edit.members(endpoints, |reference, endpoint| {
             let Some(network) = joined(reference) else {
@@ -359,6 +361,35 @@ impl<'a> Body<'a> {
         });
         for (name, endpoint) in renamed {
             self.edit.add(endpoints, &name, &endpoint);
+        }
+    }
+
+    /// Tells of the containers that `known` renames, whatever the container depends on them for, in their engine's terms.
+    pub fn set_needs(&mut self, known: impl Fn(&str) -> Option<String>) {
+        let root = self.edit.root();
+        let host = root.get_folded("HostConfig");
+        let of_host = |field| host.and_then(|host| host.get_folded(field));
+        for mode in ["NetworkMode", "PidMode", "IpcMode"].map(of_host) {
+            let text = mode.and_then(|mode| mode.str());
+            let named = text.as_deref().and_then(|text| text.strip_prefix(SHARED));
+            if let (Some(mode), Some(known)) = (mode, named.and_then(&known)) {
+                self.edit.replace(mode, quote(&format!("{SHARED}{known}")));
+            }
+        }
+        // On networks of users, engines take links from the endpoints.
+        let endpoints = endpoints(root);
+        let endpoints = endpoints.iter().flat_map(View::members);
+        let links = endpoints.filter_map(|endpoint| endpoint.value.get_folded("Links"));
+        let lists = ["Links", "VolumesFrom"].into_iter().filter_map(of_host);
+        for list in lists.chain(links) {
+            self.edit.elements(list, |entry| {
+                let text = entry.str().unwrap_or_default();
+                let (name, rest) = text.split_at(text.find(':').unwrap_or(text.len()));
+                match known(name) {
+                    Some(known) => Change::Replace(quote(&format!("{known}{rest}"))),
+                    None => Change::Keep,
+                }
+            });
         }
     }
 
@@ -446,7 +477,7 @@ impl<'a> Create<'a> {
             "" | "default" | "bridge" => NetworkMode::Default,
             "host" => NetworkMode::Host,
             "none" => NetworkMode::None,
-            _ => match after(&mode, "container:") {
+            _ => match after(&mode, SHARED) {
                 Some(container) => {
                     self.needs.push(Need {
                         kind: NeedKind::Network,
@@ -463,10 +494,7 @@ impl<'a> Create<'a> {
     }
 
     fn join_endpoints(&mut self, root: View<'a>) {
-        let endpoints = root
-            .get_folded("NetworkingConfig")
-            .and_then(|networking| networking.get_folded("EndpointsConfig"));
-        for name in keys(endpoints) {
+        for name in keys(endpoints(root)) {
             let everywhere = matches!(&*name, "default" | "bridge" | "host" | "none" | "");
             if !everywhere && !self.networks.contains(&name) {
                 self.networks.push(name);
@@ -484,7 +512,7 @@ impl<'a> Create<'a> {
                 .extend(named.map(|container| Need { kind, container }));
         }
         for (kind, field) in [(NeedKind::Pid, "PidMode"), (NeedKind::Ipc, "IpcMode")] {
-            let container = after(&text(host, field), "container:");
+            let container = after(&text(host, field), SHARED);
             self.needs
                 .extend(container.map(|container| Need { kind, container }));
         }
@@ -526,6 +554,12 @@ impl<'a> Create<'a> {
             }
         }
     }
+}
+
+/// `NetworkingConfig.EndpointsConfig`
+fn endpoints(root: View<'_>) -> Option<View<'_>> {
+    root.get_folded("NetworkingConfig")?
+        .get_folded("EndpointsConfig")
 }
 
 /// Exposed ports such as `80/tcp`, each once, with number and protocol. What is none is left out.

@@ -132,6 +132,54 @@ pub enum Found {
     SamePrefix,
 }
 
+/// Why a reference means no one container.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Ambiguous {
+    /// Containers of several nodes have that name.
+    #[error("container name {name} exists on {}: use {} or an ID", .nodes.join(" and "), qualified(.nodes, .name))]
+    Name {
+        /// The name.
+        name: String,
+        /// The nodes.
+        nodes: Vec<String>,
+    },
+    /// Several ids begin so.
+    #[error("multiple IDs found with provided prefix: {prefix}")]
+    Prefix {
+        /// Their beginning.
+        prefix: String,
+    },
+}
+
+fn qualified(nodes: &[String], name: &str) -> String {
+    let each: Vec<_> = nodes.iter().map(|node| format!("{node}/{name}")).collect();
+    each.join(", ")
+}
+
+impl Found {
+    /// The one container that `reference` means, if any; fails if it means several.
+    pub fn sole(self, reference: &str) -> Result<Option<Arc<Container>>, Ambiguous> {
+        match self {
+            Self::One(container) => Ok(Some(container)),
+            Self::None => Ok(None),
+            Self::SamePrefix => Err(Ambiguous::Prefix {
+                prefix: reference.to_owned(),
+            }),
+            Self::SameName(twins) => {
+                let mut nodes: Vec<_> = twins
+                    .iter()
+                    .map(|twin| twin.host.name.to_string())
+                    .collect();
+                nodes.sort_unstable();
+                Err(Ambiguous::Name {
+                    name: reference.to_owned(),
+                    nodes,
+                })
+            }
+        }
+    }
+}
+
 impl Inventory {
     /// An empty inventory.
     pub fn new() -> Self {
@@ -664,5 +712,22 @@ impl NodeTotals {
             }
         }
         counts.paused -= usize::from(container.state.is_paused());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_ambiguous_says_how_to_be_clear() {
+        let twins = Ambiguous::Name {
+            name: "web".to_owned(),
+            nodes: vec!["host1".to_owned(), "host2".to_owned()],
+        };
+        assert_eq!(
+            twins.to_string(),
+            "container name web exists on host1 and host2: use host1/web, host2/web or an ID"
+        );
     }
 }

@@ -40,7 +40,7 @@ pub use fleet::{Absence, Fleet};
 pub use health::Verdict;
 pub use host::{Change, Creation, Health, Host, ListKind, another_engine};
 pub use images::{Image, Images};
-pub use inventory::{Found, Inventory, NodeCounts, NodeTotals};
+pub use inventory::{Ambiguous, Found, Inventory, NodeCounts, NodeTotals};
 pub use own_networks::{OwnNetwork, OwnNetworks};
 pub use ring::{Happened, Ring};
 pub use watcher::Observation;

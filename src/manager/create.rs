@@ -269,7 +269,11 @@ impl Manager {
     ) -> Result<EngineReply, Error> {
         let host = &choice.host;
         let networks = self.joined_on(host, &choice.joins).await?;
-        let mut body = Body::parse(order.body).map_err(|error| Error::Impossible(error.message))?;
+        let mut body = parsed(order.body)?;
+        body.set_needs(|reference| self.known_there(host, reference).map(str::to_owned));
+        // What follows may move an endpoint, links and all.
+        let body = body.finish();
+        let mut body = parsed(&body)?;
         let (request_label, cluster_label) =
             (request.to_string(), self.settings.cluster.to_string());
         body.add_labels(&[
@@ -399,6 +403,10 @@ impl Manager {
         let node = cluster.node(host.tag.id);
         host.is_counted() && node.is_some_and(|node| node.is_ready())
     }
+}
+
+fn parsed(body: &[u8]) -> Result<Body<'_>, Error> {
+    Body::parse(body).map_err(|error| Error::Impossible(error.message))
 }
 
 /// The ports that it may listen on in its host's network.

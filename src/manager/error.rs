@@ -40,6 +40,9 @@ pub enum Error {
         /// One reason for each source that was tried.
         why: String,
     },
+    /// What the container depends on could be several containers.
+    #[error(transparent)]
+    Ambiguous(#[from] engine::Ambiguous),
     /// The container binds a path that its node lacks.
     #[error(
         "{message} (looked for on node {node}, not on the machine of the client: use a named volume or `docker cp`, in compose \

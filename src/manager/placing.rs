@@ -13,7 +13,7 @@ use api_compat::platform;
 use super::networks::Joins;
 use super::{CreateOrder, Error, Manager};
 use crate::clock;
-use crate::engine::{Found, Host};
+use crate::engine::{Container, Found, Host};
 use crate::model::{
     NodeId, Platform, PortClaim, PortOrigin, Protocol, PublishedPort, RequestId, Resources,
 };
@@ -253,7 +253,7 @@ impl Manager {
         let mut pins = self.network_pins(joins, cluster);
         for need in &wanted.needs {
             // What does not exist is refused by the engine, in its words.
-            if let Found::One(container) = self.fleet.inventory.find(&need.container) {
+            if let Some(container) = self.needed(&need.container)? {
                 let node = &container.host;
                 pins.push(Pin {
                     nodes: BTreeSet::from([node.id]),
@@ -281,6 +281,20 @@ impl Manager {
             }
         }
         Ok(pins)
+    }
+
+    /// The container that a create names, if there is one.
+    fn needed(&self, reference: &str) -> Result<Option<Arc<Container>>, Error> {
+        Ok(self.fleet.inventory.find(reference).sole(reference)?)
+    }
+
+    /// What the engine of `host` knows a container by that the client called `node/name`.
+    pub(super) fn known_there<'a>(&self, host: &Host, reference: &'a str) -> Option<&'a str> {
+        let (_, name) = reference.trim_start_matches('/').split_once('/')?;
+        match self.fleet.inventory.find(reference) {
+            Found::One(container) if container.host.id == host.tag.id => Some(name),
+            _ => None,
+        }
     }
 
     fn holders(&self, has: impl Fn(&Host) -> bool) -> Vec<Arc<Host>> {

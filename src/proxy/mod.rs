@@ -48,7 +48,7 @@ use tracing::Instrument as _;
 pub use listen::{Listener, Open, SocketFile, serve, serve_one};
 
 use crate::balance::EntryPoint;
-use crate::engine::{Container, Fleet, Found, Host};
+use crate::engine::{Container, Fleet, Host};
 use crate::manager::Manager;
 use crate::scheduler::PullTo;
 use crate::tasks::to_its_end;
@@ -326,22 +326,15 @@ impl Proxy {
         &self,
         reference: &str,
     ) -> Result<(Arc<Host>, Arc<Container>), ApiError> {
-        let container = match self.fleet.inventory.find(reference) {
-            Found::One(container) => container,
-            Found::None => {
-                if let Some((host, _)) = self.manager.out_of_sight(reference) {
-                    host.ready().map_err(reply::from_engine)?;
-                }
-                return Err(ApiError::not_found(format!(
-                    "No such container: {reference}"
-                )));
+        let found = self.fleet.inventory.find(reference).sole(reference);
+        let found = found.map_err(|ambiguous| ApiError::bad_parameter(ambiguous.to_string()))?;
+        let Some(container) = found else {
+            if let Some((host, _)) = self.manager.out_of_sight(reference) {
+                host.ready().map_err(reply::from_engine)?;
             }
-            Found::SamePrefix => {
-                return Err(ApiError::bad_parameter(format!(
-                    "multiple IDs found with provided prefix: {reference}"
-                )));
-            }
-            Found::SameName(twins) => return Err(same_name(reference, &twins)),
+            return Err(ApiError::not_found(format!(
+                "No such container: {reference}"
+            )));
         };
         let host = self.fleet.host(&container.host.id).ok_or_else(|| {
             ApiError::unavailable(format!("node {} has left the cluster", container.host.name))
@@ -384,17 +377,6 @@ fn is_finished_without_its_client(operation: Operation) -> bool {
             | O::VolumeRemove
             | O::VolumePrune
     )
-}
-
-fn same_name(name: &str, twins: &[Arc<Container>]) -> ApiError {
-    let mut nodes: Vec<_> = twins.iter().map(|twin| twin.host.name.as_str()).collect();
-    nodes.sort_unstable();
-    let qualified: Vec<_> = nodes.iter().map(|node| format!("{node}/{name}")).collect();
-    ApiError::bad_parameter(format!(
-        "container name {name} exists on {}: use {} or an ID",
-        nodes.join(" and "),
-        qualified.join(", ")
-    ))
 }
 
 /// Whether an engine would have written this into a connection that it had taken over, without any header of its own.

@@ -89,7 +89,9 @@ pub(crate) fn from_manager(error: manager::Error) -> ApiError {
         }
         manager::Error::NetworkInUse { network, holders } => network_in_use(&network, &holders),
         manager::Error::NoImage { image } => no_such_image(&image),
-        manager::Error::NoSuchPath { .. } => ApiError::bad_parameter(error.to_string()),
+        manager::Error::NoSuchPath { .. } | manager::Error::Ambiguous(_) => {
+            ApiError::bad_parameter(error.to_string())
+        }
         manager::Error::NotBrought { .. } => ApiError::unavailable(error.to_string()),
         manager::Error::Refused(Refusal::NameTaken {
             kind: NameKind::Network,

@@ -52,6 +52,40 @@ fn networks_are_told_in_their_engines_terms() {
 }
 
 #[test]
+fn containers_are_told_in_their_engines_terms() {
+    #[track_caller]
+    fn check(body: &str, expected: &str) {
+        let mut edited = Body::parse(body.as_bytes()).expect("a body");
+        edited.set_needs(|reference| Some(reference.strip_prefix("n1/")?.to_owned()));
+        let edited = String::from_utf8(edited.finish()).expect("text");
+        assert_eq!(edited, expected);
+    }
+    let host = |members: &str| format!(r#"{{"Image":"i","HostConfig":{{{members}}}}}"#);
+    for field in ["NetworkMode", "PidMode", "IpcMode"] {
+        let mode = |mode: &str| host(&format!(r#""{field}":"{mode}""#));
+        check(&mode("container:n1/db"), &mode("container:db"));
+        check(&mode("container:db"), &mode("container:db"));
+        check(&mode("n1/db"), &mode("n1/db"));
+        check(&mode("host"), &mode("host"));
+    }
+    check(
+        &host(
+            r#""volumesFrom":["n1/db:ro","db","n1/db"],"Links":["n1/db:alias","n1/db","/db:/x/db"]"#,
+        ),
+        &host(r#""volumesFrom":["db:ro","db","db"],"Links":["db:alias","db","/db:/x/db"]"#),
+    );
+    let endpoint = |link: &str| {
+        format!(
+            r#"{{"Image":"i","NetworkingConfig":{{"EndpointsConfig":{{"front":{{"Links":["{link}"]}},"back":null}}}}}}"#
+        )
+    };
+    check(&endpoint("n1/db:alias"), &endpoint("db:alias"));
+    let same = host(r#""PidMode":null,"Links":null,"VolumesFrom":"n1/db""#);
+    check(&same, &same);
+    check(r#"{"Image":"i"}"#, r#"{"Image":"i"}"#);
+}
+
+#[test]
 fn a_body_without_a_config_is_refused() {
     let empty = "config cannot be empty in order to create a container";
     for (body, said) in [

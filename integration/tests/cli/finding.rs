@@ -18,6 +18,7 @@ pub(crate) fn cases() -> Vec<Case> {
         case("names_carry_the_node_if_asked_for", names_with_node),
         case("a_name_that_is_anothers_is_taken_back", misnamed),
         case("twins_made_behind_our_back_are_told_apart", twins),
+        case("what_is_shared_is_found_by_all_its_names", shared),
     ]
 }
 
@@ -289,5 +290,49 @@ fn twins(lab: &Lab) -> Result<()> {
         &refusal,
         "The container name \"/twin\" is already in use by container",
     )?;
+    for share in SHARES {
+        let line = format!("create {}", share.replace("NAME", "twin"));
+        let refusal = pool.refusal(&line)?;
+        contains(
+            &refusal,
+            "container name twin exists on host1 and host2: use host1/twin, host2/twin or an ID",
+        )
+        .context(line)?;
+    }
     pool.ok("rm -f host1/twin host2/twin").map(drop)
+}
+
+/// All ways to depend on another container.
+const SHARES: [&str; 6] = [
+    "--network container:NAME busybox true",
+    "--pid container:NAME busybox true",
+    "--ipc container:NAME busybox true",
+    "--volumes-from NAME:ro busybox test -f /data/it",
+    "--link NAME busybox ping -c 1 shared",
+    "--network pair --link NAME:db busybox ping -c 1 db",
+];
+
+fn shared(lab: &Lab) -> Result<()> {
+    let pool = Pool::over(lab)?;
+    pool.ok("network create host2/pair")?;
+    let id = pool.ok(
+        "run -d --name=shared --ipc=shareable -v /data -e constraint:node==host2 busybox sh -c \
+         'touch /data/it; sleep 600'",
+    )?;
+    pool.ok("network connect pair shared")?;
+    let qualified = format!("host2/{}", &id[..12]);
+    for name in ["shared", "host2/shared", &qualified] {
+        for share in SHARES {
+            // By its id nobody finds it in a name server.
+            if share.contains("ping -c 1 shared") && name == qualified {
+                continue;
+            }
+            let line = share.replace("NAME", name);
+            pool.ok(&format!("run --name=with {line}"))?;
+            pool.says("inspect -f {{.Node.Name}} with", "host2")
+                .with_context(|| line.clone())?;
+            pool.ok("rm with")?;
+        }
+    }
+    Ok(())
 }
