@@ -1,7 +1,7 @@
 //! Why the manager did not do what was asked.
 
 use crate::engine;
-use crate::model::{ContainerId, NodeName};
+use crate::model::{ContainerId, NodeName, Shortfall};
 use crate::scheduler;
 use crate::state::Refusal;
 
@@ -58,6 +58,21 @@ pub enum Error {
     /// No node can take the container, and why for each.
     #[error(transparent)]
     NoNode(#[from] scheduler::Refusal),
+    /// The container is to claim more than its node can give it.
+    #[error(
+        "node {node} lacks {} for container {container} to claim {} ({})",
+        .short.kind, .short.kind.need(*.claim), growth(*.claim, .short)
+    )]
+    NoRoomToGrow {
+        /// Its name.
+        container: String,
+        /// The node.
+        node: NodeName,
+        /// All that it would claim of what is short.
+        claim: u64,
+        /// What is missing of what it claims more.
+        short: Shortfall,
+    },
     /// The cluster refused a command.
     #[error(transparent)]
     Refused(Refusal),
@@ -73,4 +88,53 @@ pub enum Error {
     /// The store answered with bytes that are no outcome.
     #[error("the outcome of a command cannot be read")]
     Outcome(#[source] serde_json::Error),
+}
+
+fn growth(claim: u64, short: &Shortfall) -> String {
+    let Shortfall {
+        kind,
+        need,
+        free,
+        of,
+    } = *short;
+    let more = if need < claim { " more" } else { "" };
+    format!(
+        "need {}{more}, {} free of {}",
+        kind.need(need),
+        kind.amount(free),
+        kind.amount(of)
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::resources::Kind;
+
+    #[test]
+    fn what_is_too_much_is_said_with_all_numbers() {
+        let said = |need: u64| {
+            let short = Shortfall {
+                kind: Kind::Memory,
+                need: need << 20,
+                free: 20 << 20,
+                of: 300 << 20,
+            };
+            let (container, node) = ("a1".to_owned(), "host2".parse().expect("a name"));
+            let claim = 170 << 20;
+            let error = Error::NoRoomToGrow {
+                container,
+                node,
+                claim,
+                short,
+            };
+            error.to_string()
+        };
+        let start = "node host2 lacks memory for container a1 to claim 170MiB (need";
+        assert_eq!(
+            said(30),
+            format!("{start} 30MiB more, 20MiB free of 300MiB)")
+        );
+        assert_eq!(said(170), format!("{start} 170MiB, 20MiB free of 300MiB)"));
+    }
 }

@@ -7,7 +7,8 @@ use super::{Error, Manager};
 use crate::engine::{Container, Host, RunState};
 use crate::model::generic::Amount;
 use crate::model::{
-    Caller, ContainerId, NodeId, Placement, PortOrigin, PublishedPort, Realm, RequestId, Resources,
+    Caller, ContainerId, NodeId, NodeName, Placement, PortOrigin, PublishedPort, Realm, RequestId,
+    Resources, Shortfall,
 };
 use crate::state::{Change, Command, Keep, Refusal};
 
@@ -16,6 +17,34 @@ use crate::state::{Change, Command, Keep, Refusal};
 pub struct Changing {
     mark: Option<Mark<RequestId>>,
     container: Arc<Container>,
+}
+
+/// A claim that changes.
+#[derive(Debug, Clone, Copy)]
+struct Growth {
+    from: Resources,
+    to: Resources,
+}
+
+impl Growth {
+    /// What a node lacks that has so much left of what may be promised. As in a create, no claim may grow beyond the machine,
+    /// however much more may be promised.
+    fn shortfall(
+        self,
+        free: Resources,
+        capacity: Resources,
+        machine: Resources,
+    ) -> Option<Shortfall> {
+        let more = self.to.saturating_sub(self.from);
+        // What does not grow is there already.
+        let grown = |to: u64, more: u64| if more > 0 { to } else { 0 };
+        let grown = Resources::new(
+            grown(self.to.cpu_nanos, more.cpu_nanos),
+            grown(self.to.memory_bytes, more.memory_bytes),
+        );
+        let lacking = more.shortfall(free, capacity);
+        lacking.or_else(|| grown.shortfall(machine, machine))
+    }
 }
 
 impl Manager {
@@ -90,7 +119,13 @@ impl Manager {
         let _placing = self.placing.lock().await;
         let placement = self.cluster().placement(request).cloned();
         if let Some(placement) = placement.filter(|placement| !placement.claiming) {
-            self.has_room(placement.node, placement.claim)?;
+            let growth = Growth {
+                from: Resources::ZERO,
+                to: placement.claim,
+            };
+            if let Some((node, short)) = self.lacking(placement.node, growth) {
+                return Err(Error::Refused(Refusal::NoRoom { node, short }));
+            }
             self.has_generic(&placement)?;
             self.survives_claiming(&placement, placement.claim)?;
         }
@@ -152,7 +187,18 @@ impl Manager {
         let _placing = self.placing.lock().await;
         let before = self.cluster().placement(request).cloned();
         if let Some(before) = before.filter(|placement| placement.claiming) {
-            self.has_room(before.node, claim.saturating_sub(before.claim))?;
+            let growth = Growth {
+                from: before.claim,
+                to: claim,
+            };
+            if let Some((node, short)) = self.lacking(before.node, growth) {
+                return Err(Error::NoRoomToGrow {
+                    container: container.name(),
+                    node,
+                    claim: claim.of(short.kind),
+                    short,
+                });
+            }
             self.survives_claiming(&before, claim)?;
         }
         match self
@@ -190,21 +236,15 @@ impl Manager {
         }
     }
 
-    /// Whether a node has so much left beside what runs there behind our back, of which the state knows nothing.
-    fn has_room(&self, node: NodeId, more: Resources) -> Result<(), Error> {
+    /// What a node lacks for a claim that grows, beside what runs there behind our back, of which the state knows nothing.
+    fn lacking(&self, node: NodeId, growth: Growth) -> Option<(NodeName, Shortfall)> {
         let cluster = self.cluster();
-        let Some(known) = cluster.node(node) else {
-            return Ok(());
-        };
+        let known = cluster.node(node)?;
         let unmanaged = self.fleet.inventory.counts(&node).unmanaged_claims;
         let free = cluster.free(node).saturating_sub(unmanaged);
-        match more.shortfall(free, known.capacity()) {
-            Some(short) => Err(Error::Refused(Refusal::NoRoom {
-                node: known.name.clone(),
-                short,
-            })),
-            None => Ok(()),
-        }
+        let machine = known.engine.as_ref().map(|engine| engine.capacity);
+        let short = growth.shortfall(free, known.capacity(), machine.unwrap_or(Resources::ZERO))?;
+        Some((known.name.clone(), short))
     }
 
     /// What the container claims now.
@@ -379,5 +419,39 @@ impl Manager {
         if promised == Some(host.tag.id) {
             self.gone(id).await;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_claim_grows_as_far_as_its_node_and_its_machine_go() {
+        const CPU: u64 = 1_000_000_000;
+        const GIB: u64 = 1 << 30;
+        // Twice the machine may be promised.
+        let machine = Resources::new(4 * CPU, 24 * GIB);
+        let capacity = Resources::new(8 * CPU, 48 * GIB);
+        let check = |from: (u64, u64), to: (u64, u64), free: u64, expected: &str| {
+            let read = |(cpus, gib)| Resources::new(cpus * CPU, gib * GIB);
+            let growth = Growth {
+                from: read(from),
+                to: read(to),
+            };
+            let short = growth.shortfall(read((8, free)), capacity, machine);
+            assert_eq!(
+                short.map_or_else(String::new, |short| short.to_string()),
+                expected
+            );
+        };
+        check((1, 20), (1, 24), 4, "");
+        check((1, 20), (1, 24), 3, "need 4GiB, 3GiB free of 48GiB");
+        check((1, 23), (1, 30), 25, "need 30GiB, 24GiB free of 24GiB");
+        check((1, 1), (5, 1), 25, "need 5 CPUs, 4 free of 4");
+        check((0, 0), (0, 25), 48, "need 25GiB, 24GiB free of 24GiB");
+        // The machine has become smaller: what is claimed stays, and may become less.
+        check((1, 30), (2, 30), 0, "");
+        check((6, 30), (5, 28), 0, "");
     }
 }

@@ -30,6 +30,14 @@ impl Resources {
         }
     }
 
+    /// How much of one of them this is.
+    pub const fn of(self, kind: Kind) -> u64 {
+        match kind {
+            Kind::Memory => self.memory_bytes,
+            Kind::Cpu => self.cpu_nanos,
+        }
+    }
+
     /// The sum, or nothing if it cannot be represented.
     pub fn checked_add(self, other: Self) -> Option<Self> {
         Some(Self {

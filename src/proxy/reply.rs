@@ -103,6 +103,7 @@ pub(crate) fn from_manager(error: manager::Error) -> ApiError {
             message: format!("error while removing network: {refusal}"),
         },
         manager::Error::NoNode(refusal) => ApiError::conflict(refusal.to_string()),
+        manager::Error::NoRoomToGrow { .. } => ApiError::conflict(error.to_string()),
         manager::Error::Refused(refusal) => ApiError::conflict(refusal.to_string()),
         manager::Error::Engine(error) => from_engine(error),
         manager::Error::Impossible(why) => ApiError::conflict(why),

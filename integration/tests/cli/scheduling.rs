@@ -23,6 +23,7 @@ pub(crate) fn cases() -> Vec<Case> {
         case("a_node_takes_no_more_than_its_slots", slots),
         case("a_decision_is_explained_and_planned", explained),
         case("what_is_kept_for_the_system_is_not_promised", reserved),
+        case("more_may_be_promised_but_not_to_one", beyond_the_machine),
         case("a_pool_can_lose_a_node_if_it_is_told_to", survivable),
         case("many_creates_at_once_never_overbook", never_overbooked),
         case("there_is_room_as_soon_as_one_has_ended", one_by_one),
@@ -276,7 +277,7 @@ fn reserved(lab: &Lab) -> Result<()> {
     )?;
     pool.refuses(
         "update -m 170m --memory-swap 400m a1",
-        "lacks memory (need 30MiB, 20MiB free of 300MiB)",
+        "lacks memory for container a1 to claim 170MiB (need 30MiB more, 20MiB free of 300MiB)",
     )?;
     contains(&pool.ok("info")?, "└ Reserved Memory: 280MiB / 300MiB\n")?;
     // A reservation is what counts, also once the limit is changed.
@@ -329,6 +330,30 @@ fn reserved(lab: &Lab) -> Result<()> {
 }
 
 /// A pool that has room for one, and a client that asks for the next as soon as it is told that the last one ended.
+fn beyond_the_machine(lab: &Lab) -> Result<()> {
+    let pool = Pool::of(&lab.endpoints(), &["--overcommit", "1"])?;
+    let memory = pool.ask("GET", "/info", b"")?.json()?["MemTotal"].as_u64();
+    let machine = memory.unwrap_or_default() / 3;
+    pool.ok(&format!(
+        "run -d --name=it -m {} --memory-swap -1 busybox sleep 600",
+        machine - (1 << 20)
+    ))?;
+    let larger = machine + (1 << 20);
+    pool.refuses(
+        &format!("run -d -m {larger} busybox true"),
+        "no node fits: host1, host2, host3 lack memory",
+    )?;
+    pool.refuses(
+        &format!("update -m {larger} --memory-swap -1 it"),
+        "lacks memory for container it to claim ",
+    )?;
+    pool.ok(&format!("update -m {machine} --memory-swap -1 it"))?;
+    // Nor when it claims anew.
+    pool.ok("stop -t 0 it")?;
+    pool.ok(&format!("update -m {larger} --memory-swap -1 it"))?;
+    pool.refuses("start it", " lacks memory (need ")
+}
+
 fn one_by_one(lab: &Lab) -> Result<()> {
     const ROUNDS: usize = 40;
     let pool = Pool::of(&[lab.host(0).tcp()], &[])?;
