@@ -67,6 +67,7 @@ pub struct Settings {
     /// The others get it when a container of theirs needs it. [default: all of up to 16 nodes, else
     /// 3]
     #[arg(long, value_name = "COUNT")]
+    #[serde(deserialize_with = "text")]
     pub pull_to: Option<String>,
 
     /// Listen on published ports of containers, and pass connections on to their nodes: `all`, `services` or
@@ -248,11 +249,14 @@ fn text<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<String>, D::
     #[serde(untagged, expecting = "expected a text or a number")]
     enum TextOrNumber {
         Text(String),
-        Number(u64),
+        Whole(i64),
+        Decimal(f64),
     }
     Ok(Some(match TextOrNumber::deserialize(from)? {
         TextOrNumber::Text(text) => text,
-        TextOrNumber::Number(number) => number.to_string(),
+        TextOrNumber::Whole(number) => number.to_string(),
+        // In the fewest digits that mean it: 0.1 stays 0.1.
+        TextOrNumber::Decimal(number) => number.to_string(),
     }))
 }
 

@@ -149,9 +149,14 @@ fn every_flag_is_a_variable_and_a_key() {
         let default = config(base);
         let flag = config(&format!("{base} --{key}={value}"));
         assert_ne!(flag, default, "--{key} changes nothing");
-        let file = (PathBuf::from("f.toml"), format!("{key} = \"{value}\""));
-        let file = Config::resolve(flags(base), Some(file), &surroundings(&[]));
-        assert_eq!(file.expect(key), flag);
+        // A number needs no quotes; a version is none, for 1.40 is not 1.4.
+        let is_number = value.parse::<f64>().is_ok() && key != "api-advertise";
+        let bare = is_number.then(|| value.to_owned());
+        for value in std::iter::once(format!("\"{value}\"")).chain(bare) {
+            let file = (PathBuf::from("f.toml"), format!("{key} = {value}"));
+            let file = Config::resolve(flags(base), Some(file), &surroundings(&[]));
+            assert_eq!(file.expect(key), flag);
+        }
         let surroundings = surroundings(&[(&variable(key), value)]);
         let variable = Config::resolve(flags(base), None, &surroundings);
         assert_eq!(variable.expect(key), flag);
@@ -188,6 +193,13 @@ fn a_file_is_told_what_is_wrong_with_it() {
         cpus.ends_with("`-1` is no number of CPUs such as 2 or 0.5"),
         "{cpus}"
     );
+    let bare = problem("reserve-cpu = -0.25");
+    assert!(
+        bare.ends_with("`-0.25` is no number of CPUs such as 2 or 0.5"),
+        "{bare}"
+    );
+    let whole = problem("overcommit = -1");
+    assert!(whole.contains("`-1` must be a share"), "{whole}");
     let slots = problem("slots = 0");
     assert!(
         slots.ends_with("`0` must be a number of containers, 1 or more"),
@@ -287,11 +299,11 @@ fn what_cannot_be_is_explained() {
     );
     check(
         "--max-body 1x",
-        "--max-body: `1x` is no size such as 16MiB, 512k or 4096",
+        "--max-body: `1x` is no size such as 16MiB, 1.5g or 4096",
     );
     check(
         "--max-body 0",
-        "--max-body: `0` is no size such as 16MiB, 512k or 4096",
+        "--max-body: `0` is no size such as 16MiB, 1.5g or 4096",
     );
     check(
         "--api-advertise 1.99",
@@ -398,8 +410,36 @@ fn sizes_and_times_read_as_docker_reads_them() {
         ("64m", 64 << 20),
         ("16MiB", 16 << 20),
         ("1 gb", 1 << 30),
+        ("2.5g", 5 << 29),
+        (".5K", 512),
+        ("1.k", 1 << 10),
+        ("1t", 1 << 40),
+        ("1.5TiB", 3 << 39),
+        ("2Pb", 2 << 50),
+        ("0.1m", 104_857),
+        ("4096.9", 4096),
+        ("1.0000000000000000000000001b", 1),
     ] {
         assert_eq!(read_size(text), Ok(bytes), "{text}");
+    }
+    for text in [
+        "",
+        "g",
+        ".",
+        ".g",
+        "1.2.3m",
+        "-1g",
+        "1e3",
+        "1x",
+        "1kk",
+        "1bb",
+        "1ki",
+        "0.1",
+        "1é",
+        "99999999p",
+        "99999999999999999999999999999999999999g",
+    ] {
+        assert!(read_size(text).is_err(), "{text}");
     }
     assert_eq!(duration("90"), Ok(duration_of(90)));
     assert_eq!(duration("1m 30s"), Ok(duration_of(90)));

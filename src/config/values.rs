@@ -134,23 +134,34 @@ pub(super) fn node_timeout(text: &str) -> Result<Duration, String> {
     }
 }
 
-/// Reads an amount of bytes: `16MiB`, `16m`, `4096`. Each unit is 1024 of the one before, as Docker has it.
+/// Reads an amount of bytes: `16MiB`, `1.5g`, `4096`. Each unit is 1024 of the one before.
+///
+/// Source: docker/go-units `RAMInBytes`, by which the docker CLI reads `--memory`. Stricter: nothing is no size.
 pub fn read_size(text: &str) -> Result<usize, String> {
-    let wrong = || format!("`{text}` is no size such as 16MiB, 512k or 4096");
-    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
-    let (number, unit) = text.split_at(digits);
-    let shift = match unit.trim().to_ascii_lowercase().as_str() {
+    let wrong = || format!("`{text}` is no size such as 16MiB, 1.5g or 4096");
+    let digits = text.trim_end_matches(|c: char| !(c.is_ascii_digit() || c == '.'));
+    let unit = text[digits.len()..].trim().to_ascii_lowercase();
+    let shift = match unit.as_str() {
         "" | "b" => 0,
         "k" | "kb" | "kib" => 10,
         "m" | "mb" | "mib" => 20,
         "g" | "gb" | "gib" => 30,
+        "t" | "tb" | "tib" => 40,
+        "p" | "pb" | "pib" => 50,
         _ => return Err(wrong()),
     };
-    let number: usize = number.parse().map_err(|_| wrong())?;
-    number
-        .checked_mul(1 << shift)
-        .filter(|bytes| *bytes > 0)
-        .ok_or_else(wrong)
+    let bytes = whole_part(digits, 1 << shift).and_then(|bytes| usize::try_from(bytes).ok());
+    bytes.filter(|bytes| *bytes > 0).ok_or_else(wrong)
+}
+
+/// A decimal number times `unit`, without what is left behind the point.
+fn whole_part(number: &str, unit: u128) -> Option<u128> {
+    let (whole, part) = number.split_once('.').unwrap_or((number, ""));
+    // More places make no difference that anybody means.
+    let part = part.get(..12).unwrap_or(part);
+    let scaled: u128 = format!("{whole}{part}").parse().ok()?;
+    let places = u32::try_from(part.len()).ok()?;
+    Some(scaled.checked_mul(unit)? / 10_u128.pow(places))
 }
 
 pub(super) fn api_version(text: &str) -> Result<ApiVersion, String> {
