@@ -139,6 +139,11 @@ impl Wishes {
         }
     }
 
+    /// Whether something of it is claimed.
+    pub fn has(&self, name: &str) -> bool {
+        self.0.contains_key(name)
+    }
+
     /// Leaves out those whose names will not do.
     pub fn retain(&mut self, will_do: impl Fn(&str) -> bool) {
         self.0.retain(|name, _| will_do(name));
@@ -156,7 +161,7 @@ impl Wishes {
 }
 
 /// The resource that a label is about.
-fn resource(label: &str) -> Option<&str> {
+pub fn resource(label: &str) -> Option<&str> {
     label.strip_prefix(PREFIX).filter(|name| !name.is_empty())
 }
 

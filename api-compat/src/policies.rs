@@ -15,17 +15,18 @@ use crate::constraint::Constraint;
 use crate::create::Body;
 use crate::error::ApiError;
 use crate::json_view::View;
+use crate::labels;
 
 const CONSTRAINTS: Policy = Policy {
     prefix: "constraint:",
     label: "com.docker.swarm.constraints",
-    list: Some("com.flotilla.constraint"),
+    list: Some(labels::CONSTRAINT),
     example: "zone==b",
 };
 const AFFINITIES: Policy = Policy {
     prefix: "affinity:",
     label: "com.docker.swarm.affinities",
-    list: Some("com.flotilla.affinity"),
+    list: Some(labels::AFFINITY),
     example: "container==web",
 };
 const WHITELISTS: Policy = Policy {
@@ -41,8 +42,6 @@ const RESCHEDULING: Policy = Policy {
     example: "on-node-failure",
 };
 const ALL: [Policy; 4] = [CONSTRAINTS, AFFINITIES, WHITELISTS, RESCHEDULING];
-/// Which strategy is to place the container.
-const STRATEGY: &str = "com.flotilla.strategy";
 
 /// One kind of wish, and where it is written.
 struct Policy {
@@ -72,6 +71,10 @@ pub struct Policies {
 impl Policies {
     /// Reads them in a body, takes their entries out of its environment and writes them into its labels.
     pub fn take(body: &mut Body<'_>) -> Result<Self, ApiError> {
+        let given = body.edit().root().get_folded("Labels");
+        for label in given.iter().flat_map(View::members) {
+            labels::check_of_container(&label.key)?;
+        }
         let wishes = [
             CONSTRAINTS.read(body)?,
             AFFINITIES.read(body)?,
@@ -79,12 +82,12 @@ impl Policies {
             RESCHEDULING.read(body)?,
         ];
         let taken: Vec<_> = wishes.iter().filter_map(Wishes::label).collect();
-        let labels: Vec<_> = taken
+        let taken: Vec<_> = taken
             .iter()
             .map(|(label, json)| (*label, json.as_str()))
             .collect();
-        if !labels.is_empty() {
-            body.add_labels(&labels);
+        if !taken.is_empty() {
+            body.add_labels(&taken);
             let entries = body.edit().root().get_folded("Env");
             if let Some(entries) = entries {
                 body.edit().elements(entries, |entry| {
@@ -97,7 +100,7 @@ impl Policies {
                 });
             }
         }
-        let strategy = label(body, STRATEGY).and_then(|value| value.str());
+        let strategy = label(body, labels::STRATEGY).and_then(|value| value.str());
         let all = wishes.each_ref().map(|wishes| wishes.all.as_slice());
         Self::parse(all, strategy.as_deref())
     }
@@ -125,7 +128,7 @@ impl Policies {
             read(WHITELISTS)?,
             read(RESCHEDULING)?,
         ];
-        Self::parse(all.each_ref().map(Vec::as_slice), value(STRATEGY))
+        Self::parse(all.each_ref().map(Vec::as_slice), value(labels::STRATEGY))
     }
 
     fn parse(
@@ -149,6 +152,23 @@ impl Policies {
             strategy: strategy.map(str::to_owned),
             reschedule: read_rescheduling(rescheduling)?,
         })
+    }
+}
+
+/// Refuses arguments of a build, a JSON object, that say where its steps may run, as classic Swarm took them.
+pub fn check_build_arguments(json: &str) -> Result<(), ApiError> {
+    // What cannot be read is the engine's to refuse.
+    let Ok(arguments) = View::parse(json.as_bytes()) else {
+        return Ok(());
+    };
+    let mut names = arguments.members().map(|argument| argument.key);
+    let policy = names.find(|name| ALL.iter().any(|policy| name.starts_with(policy.prefix)));
+    match policy {
+        None => Ok(()),
+        Some(name) => Err(ApiError::bad_parameter(format!(
+            "build argument {name}: builds take no wishes of where they run; what is built comes to each node that needs it, and \
+             engines with the label com.flotilla.builder=false build nothing"
+        ))),
     }
 }
 
@@ -406,6 +426,32 @@ mod tests {
         let error = Policies::take(&mut read).expect_err(body);
         assert_eq!(error.status, http::StatusCode::BAD_REQUEST);
         assert_eq!(error.message, expected);
+    }
+
+    #[test]
+    fn builds_take_no_wishes() {
+        for fine in ["", "null", "{", r#"{"a":"1","constraint":null}"#] {
+            assert_eq!(check_build_arguments(fine), Ok(()), "{fine}");
+        }
+        for wish in [
+            r#"{"a":"1","constraint:node":"=host2"}"#,
+            r#"{"affinity:container!":"x"}"#,
+        ] {
+            let refused = check_build_arguments(wish).expect_err(wish);
+            assert_eq!(refused.status, http::StatusCode::BAD_REQUEST);
+            assert!(
+                refused.message.contains("builds take no wishes"),
+                "{refused:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn labels_without_effect_are_refused() {
+        refuses(
+            r#"{"Image":"a","labels":{"x":"y","com.flotilla.constraints":"zone==b"}}"#,
+            "the label com.flotilla.constraints would have no effect on a container: did you mean com.flotilla.constraint?",
+        );
     }
 
     #[test]

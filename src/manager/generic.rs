@@ -2,6 +2,8 @@
 //!
 //! **Invariant**: what runs behind our back counts wherever something new is claimed.
 
+use api_compat::create::Create;
+
 use super::{Error, Manager};
 use crate::model::generic::{self, Counts, Stock, Wishes};
 use crate::model::{NodeId, Placement};
@@ -20,6 +22,17 @@ impl Manager {
     /// What a node has beside CPU and memory, for whoever looks at it.
     pub fn stock_of(&self, node: NodeId) -> Stock {
         self.stock(node, &self.cluster())
+    }
+
+    /// The labels of a create that claim what no node states, so that nothing is counted.
+    pub fn counting_for_nothing(&self, wanted: &Create<'_>) -> Vec<String> {
+        let counted = self.cluster().counted(wanted.generic.clone());
+        let in_vain = |name| wanted.generic.has(name) && !counted.has(name);
+        let labels = wanted.labels.iter().map(|(label, _)| label);
+        labels
+            .filter(|label| generic::resource(label).is_some_and(in_vain))
+            .map(ToString::to_string)
+            .collect()
     }
 
     /// What a container with these wishes claims of this node.

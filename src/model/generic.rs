@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-pub use api_compat::generic::{Amount, Wishes};
+pub use api_compat::generic::{Amount, Wishes, resource};
 use serde::{Deserialize, Serialize};
 
 /// Numbers by name.

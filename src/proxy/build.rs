@@ -1,11 +1,12 @@
 //! `/build`, `/grpc`, `/session`: all builds of one client go to one node (`builders.rs`).
 //!
-//! **Invariant**: of what a build says and is told nothing is read here.
+//! **Invariant**: of what a build says and is told nothing is read here, but for the query.
 
 use std::sync::Arc;
 
 use api_compat::error::ApiError;
 use api_compat::filters::{self, Filters};
+use api_compat::policies::check_build_arguments;
 use api_compat::route::Operation;
 use http::StatusCode;
 use http_body_util::BodyExt as _;
@@ -48,6 +49,7 @@ async fn connect(proxy: &Proxy, exchange: Exchange) -> Outcome {
 /// ends.
 async fn build(proxy: &Proxy, exchange: Exchange) -> Outcome {
     let mut query = exchange.query()?;
+    check_build_arguments(query.text("buildargs"))?;
     let network = BuildNetwork::asked(proxy, &query)?;
     let kept = keep(proxy, &exchange, network.node())?;
     let host = Arc::clone(&kept.host);

@@ -20,6 +20,7 @@ pub(crate) fn cases() -> Vec<Case> {
         case("containers_join_and_part_as_their_users_wish", affinities),
         case("replicas_that_part_do_so_at_once_too", parting_at_once),
         case("a_wish_that_cannot_be_read_is_refused", bad_wishes),
+        case("a_label_without_effect_is_not_swallowed", in_vain),
         case("a_node_takes_no_more_than_its_slots", slots),
         case("a_decision_is_explained_and_planned", explained),
         case("what_is_kept_for_the_system_is_not_promised", reserved),
@@ -152,6 +153,36 @@ fn bad_wishes(lab: &Lab) -> Result<()> {
     }
     let body = br#"{"Image":"busybox","Env":["affinity:a=b"]}"#;
     let answer = pool.ask("POST", "/containers/create", body)?;
+    ensure!(answer.status == 400, "{answer:?}");
+    Ok(())
+}
+
+fn in_vain(lab: &Lab) -> Result<()> {
+    let pool = Pool::over(lab)?;
+    pool.refuses(
+        "create -l com.flotilla.constraints=zone==b busybox true",
+        "the label com.flotilla.constraints would have no effect on a container: did you mean com.flotilla.constraint?",
+    )?;
+    // What a list shows may be given to the next container.
+    pool.ok("create --name=it -l com.flotilla.node=host9 -l com.flotilla.id=1 busybox true")?;
+    let shown = pool.ok("inspect -f {{.Config.Labels}} it")?;
+    ensure!(!shown.contains("com.flotilla.id"), "{shown}");
+    let create = |label: &str| {
+        let body = serde_json::json!({"Image": "busybox", "Labels": {(label): "1"}});
+        let answer = pool.ask("POST", "/containers/create", body.to_string().as_bytes())?;
+        ensure!(answer.status == 201, "{answer:?}");
+        Ok::<_, anyhow::Error>(answer.json()?["Warnings"].to_string())
+    };
+    let tpu = "com.flotilla.resource.tpu";
+    contains(
+        &create(tpu)?,
+        "the label com.flotilla.resource.tpu claims nothing",
+    )?;
+    pool.flotilla(&format!("node update host1 --label-add {tpu}=1"))?
+        .ok()?;
+    ensure!(create(tpu)? == "[]", "a label that counts is warned of");
+    let arguments = "%7B%22constraint%3Anode%22%3A%22%3Dhost2%22%7D";
+    let answer = pool.ask("POST", &format!("/build?buildargs={arguments}"), b"")?;
     ensure!(answer.status == 400, "{answer:?}");
     Ok(())
 }

@@ -74,6 +74,13 @@ pub(super) async fn create(proxy: &Proxy, mut exchange: Exchange) -> Outcome {
                 .to_owned(),
         );
     }
+    let in_vain = proxy.manager.counting_for_nothing(&wanted);
+    warnings.extend(in_vain.iter().map(|label| {
+        format!(
+            "the label {label} claims nothing, since no node says how much it has: `flotilla node update NODE --label-add \
+             {label}=COUNT` does"
+        )
+    }));
     if sees_one_node {
         warnings.push(format!(
             "this container is given the engine socket of node {} and sees that node only: to work with the whole pool, \
