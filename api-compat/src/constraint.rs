@@ -5,7 +5,8 @@
 //! those of swarm mode's keys without regard to case, as swarm mode does.
 //!
 //! Source: Docker Swarm 1.2.9 `scheduler/filter/expr.go`; swarmkit `manager/constraint`. More than theirs: patterns work
-//! for every key, a bad pattern is refused rather than never matched, keys may hold slashes.
+//! for every key, a bad pattern is refused rather than never matched, keys may hold slashes and
+//! begin with a digit, as labels of nodes do.
 //!
 //! **Invariant**: a [`Constraint`] that exists can be met by some value or be broken by some; what cannot be understood
 //! is refused, with what would be right.
@@ -82,13 +83,12 @@ impl Constraint {
 
     /// Reads a whitelist of classic Swarm, `node==host1|host2`: a constraint on the node's name.
     pub fn parse_whitelist(text: &str) -> Result<Self, BadConstraint> {
-        let read = Self::parse(text)?;
-        if read.key == Key::Node {
-            return Ok(read);
+        if begun(text).key == "node" {
+            return Self::parse(text);
         }
         Err(BadConstraint {
             problem: "a whitelist names nodes, as in node==host1|host2".to_owned(),
-            text: read.text,
+            text: text.trim().to_owned(),
         })
     }
 
@@ -163,16 +163,47 @@ pub(crate) struct Parts<'a> {
     pub(crate) value: &'a str,
 }
 
+/// What stands in an expression around its first operator, whatever that is.
+struct Begun<'a> {
+    key: &'a str,
+    operator: &'a str,
+    value: &'a str,
+}
+
+fn begun(text: &str) -> Begun<'_> {
+    let in_operator = |c: char| "=!~<>".contains(c);
+    let (key, rest) = text.split_at(text.find(in_operator).unwrap_or(text.len()));
+    let value = rest.trim_start_matches(in_operator);
+    Begun {
+        key: key.trim(),
+        operator: &rest[..rest.len() - value.len()],
+        value: value.trim(),
+    }
+}
+
+impl Begun<'_> {
+    /// What is likely to be meant by an operator that is none of ours.
+    fn meant(&self) -> String {
+        let Self {
+            key,
+            operator,
+            value,
+        } = *self;
+        if key.is_empty() || value.is_empty() {
+            return "zone==b".to_owned();
+        }
+        let equals = if operator.contains('!') { "!=" } else { "==" };
+        let soft = operator.starts_with('=') && operator.ends_with('~');
+        format!("{key}{equals}{}{value}", if soft { "~" } else { "" })
+    }
+}
+
 /// Takes an expression apart; fails with what would be right.
 pub(crate) fn split(text: &str) -> Result<Parts<'_>, String> {
     let operators = [text.find("=="), text.find("!=")];
-    let at = operators.into_iter().flatten().min().ok_or_else(|| {
-        let (key, value) = text.split_once('=').unwrap_or(("zone", "b"));
-        match value.strip_prefix('!') {
-            Some(value) => format!("it has neither == nor !=, as in {key}!={value}"),
-            None => format!("it has neither == nor !=, as in {key}=={value}"),
-        }
-    })?;
+    let at = operators.into_iter().flatten().min();
+    let at =
+        at.ok_or_else(|| format!("it has neither == nor !=, as in {}", begun(text).meant()))?;
     let (key, rest) = text.split_at(at);
     let (operator, value) = rest.split_at(2);
     let key = key.trim_end();
@@ -210,11 +241,11 @@ pub(crate) fn split(text: &str) -> Result<Parts<'_>, String> {
 
 /// Refuses what is no key at all.
 pub(crate) fn check_key(text: &str) -> Result<(), String> {
-    let first = text.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_');
+    let first = text.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '_');
     let rest = |c: char| c.is_ascii_alphanumeric() || "-_./".contains(c);
     if !first || !text.chars().all(rest) {
         return Err(format!(
-            "{} is no key: it begins with a letter or _, and goes on with letters, digits, -, _, . and /",
+            "{} is no key: it begins with a letter, a digit or _, and goes on with letters, digits, -, _, . and /",
             crate::go_text::quote(text)
         ));
     }
@@ -382,6 +413,7 @@ mod tests {
         check("node!=host1", "node", false);
         check("storage==~ssd", "storage", true);
         check("zone!=~b", "zone", true);
+        check("1zone==b", "1zone", false);
         check(" node.labels.zone == b ", "node.labels.zone", false);
         check("Node.Hostname!=x", "node.hostname", false);
         check("node.platform.arch==~arm64", "node.platform.arch", true);
@@ -471,8 +503,28 @@ mod tests {
         );
         refuses("zone", "as in zone==b");
         refuses("", "as in zone==b");
-        refuses("==b", "\"\" is no key: it begins with a letter or _");
-        refuses("1zone==b", "\"1zone\" is no key");
+        // What is meant is guessed from what is there.
+        for (text, meant) in [
+            ("zone~=b", "zone==b"),
+            ("zone>=b", "zone==b"),
+            ("zone<=b", "zone==b"),
+            ("zone~b", "zone==b"),
+            ("zone =~ b", "zone==~b"),
+            ("zone!~b", "zone!=b"),
+            ("zone!b", "zone!=b"),
+            ("zone =!~ b", "zone!=~b"),
+            ("zone=", "zone==b"),
+            ("~=b", "zone==b"),
+        ] {
+            let said = Constraint::parse(text).expect_err(text).to_string();
+            let advice = format!("it has neither == nor !=, as in {meant}");
+            assert!(said.ends_with(&advice), "{said}");
+        }
+        refuses(
+            "==b",
+            "\"\" is no key: it begins with a letter, a digit or _",
+        );
+        refuses("-zone==b", "\"-zone\" is no key");
         refuses("zo ne==b", "\"zo ne\" is no key");
         refuses("zone==", "a value must follow the operator, as in zone==b");
         refuses("zone!=~", "a value must follow the operator, as in zone!=b");
@@ -509,7 +561,28 @@ mod tests {
                     .to_owned()
             )
         );
-        assert!(read("host1").is_err());
+        for other in [
+            "host1",
+            "host1|host2",
+            "",
+            "zone=b",
+            "=host1",
+            "nodes==host1",
+        ] {
+            let said = read(other).expect_err(other);
+            assert!(
+                said.ends_with(": a whitelist names nodes, as in node==host1|host2"),
+                "{said}"
+            );
+        }
+        for (slip, advice) in [
+            ("node=host1", "as in node==host1"),
+            ("node!~host1", "as in node!=host1"),
+        ] {
+            let said = read(slip).expect_err(slip);
+            assert!(said.ends_with(advice), "{said}");
+        }
+        assert!(read("node!=host1").is_ok_and(|read| !read.allows(&["host1"])));
     }
 
     /// Those of its documentation, `docs/scheduler/filter`.
