@@ -272,6 +272,9 @@ pub struct Plan {
     /// The decision about the last of them, which may be that it fits nowhere.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub decision: Option<Decision>,
+    /// What the create of the last that fits would be warned of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub warning: Option<String>,
     /// What would become of the containers of the node that is lost.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub loss: Option<Loss>,

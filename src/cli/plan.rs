@@ -125,8 +125,6 @@ impl Plan {
         let affinities = self.affinities.iter().map(|it| format!("affinity:{it}"));
         serde_json::json!({
             "Image": self.image.as_deref().unwrap_or_default(),
-            // A create without an image needs one.
-            "Cmd": ["true"],
             "Env": constraints.chain(affinities).collect::<Vec<_>>(),
             "Labels": labels,
             "HostConfig": {
@@ -177,6 +175,9 @@ fn text(plan: &Answer, count: u32) -> String {
             Some(refusal) => format!("The next one would not: {refusal}"),
             None => format!("The last one:\n{}", explain::text(decision).trim_end()),
         });
+        if let Some(warning) = &plan.warning {
+            line(format!("With a warning: {warning}"));
+        }
     }
     if let Some(loss) = &plan.loss {
         lost(loss, &mut line);

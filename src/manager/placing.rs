@@ -424,7 +424,7 @@ fn group(wanted: &Create<'_>) -> Option<String> {
 /// What is asked for, and what it gives way to if no node fits: to be with its group, then that nobody has its ports. An
 /// engine creates a container whose port is taken, and refuses to start it while it is: compose makes a container's
 /// successor before it stops the container. So a port parts containers, but forbids none.
-fn giving_way(request: Request, beside: Option<Pin>) -> Vec<Request> {
+pub(super) fn giving_way(request: Request, beside: Option<Pin>) -> Vec<Request> {
     let grouped = beside.map(|beside| {
         let mut grouped = request.clone();
         grouped.pins.push(beside);

@@ -4,7 +4,7 @@
 //!
 //! **Invariant**: nothing is committed and no engine is asked.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use api_compat::ApiVersion;
@@ -13,11 +13,18 @@ use api_compat::policies::Policies;
 
 use super::affinities::Newcomer;
 use super::decisions::told;
+use super::networks::Joins;
+use super::placing::giving_way;
+use super::surviving::{Rehearsal, TRIED};
 use super::{CreateOrder, Error, Manager};
-use crate::api::{Loss, Moved, Plan, Stranded};
+use crate::api::{self, Loss, Moved, Plan, Stranded};
 use crate::model::generic::Wishes;
-use crate::model::{NetworkId, NodeId, Placement, PortOrigin, PublishedPort, RequestId, Resources};
-use crate::scheduler::{self, Candidate, Request, TakenPort};
+use crate::model::{
+    NetworkId, NodeId, Placement, PortOrigin, PublishedPort, RequestId, Resources, VolumeKind,
+};
+use crate::scheduler::{
+    self, Candidate, Chosen, Decision, Ledger, Pin, Refusal, Request, TakenPort,
+};
 use crate::state::Cluster;
 
 /// What a plan has put on a node so far.
@@ -82,7 +89,9 @@ impl Manager {
         added: &mut AddedByNode,
         plan: &mut Plan,
     ) -> Result<Request, Error> {
-        let mut request = self.request(order, &self.joins(order.wanted), cluster)?;
+        let joins = self.joins(order.wanted);
+        let mut request = self.request(order, &joins, cluster)?;
+        let mut beside = self.beside_its_group(order.wanted, &joins, cluster);
         let image = self.image(&request.image);
         let mut ledger = self
             .board()
@@ -91,27 +100,19 @@ impl Manager {
         if request.image.is_empty() {
             ledger.change_all(|node| node.has_image = true);
         }
+        let mut rehearsal = self.rehearsal(cluster);
         let name = planned_name(order);
-        let mut gave_way = None;
         for _ in 0..count {
             request.seed = self.seed(request.strategy);
-            // As a create: a port parts containers, but forbids none.
-            let mut outcome = ledger.choose(&request);
-            if !request.ports.is_empty()
-                && let Err(why) = outcome
-            {
-                request.ports.clear();
-                outcome = ledger.choose(&request);
-                gave_way = Some(why);
-            }
-            let decision = scheduler::explain(outcome, &request, ledger.nodes());
-            plan.decision = Some(told(order, name, &request, &decision, gave_way.as_ref()));
-            let Ok(chosen) = &decision.outcome else {
+            let one = Planned::surviving(order, &request, &beside, &ledger, &mut rehearsal);
+            plan.decision = Some(one.told(order, name));
+            let Some(chosen) = one.chosen() else {
                 break;
             };
+            plan.warning = one.warning.clone();
             plan.placed.push(chosen.name.to_string());
-            ledger.hold(chosen.node, &request, name);
-            let once = Added::one(&request, name);
+            ledger.hold(chosen.node, &one.request, name);
+            let once = Added::one(&one.request, name);
             added.entry(chosen.node).or_default().add(once);
             let newcomer = Newcomer::new(order.wanted, name, chosen.node);
             let affinities = order.policies.affinities.iter();
@@ -120,8 +121,39 @@ impl Manager {
                     near.nodes.insert(chosen.node);
                 }
             }
+            if plan.placed.len() == 1 {
+                request
+                    .pins
+                    .extend(self.pins_by_first(order, &joins, cluster, chosen));
+                beside = None;
+            }
         }
         Ok(request)
+    }
+
+    /// What ties containers to the node of the first of their kind: networks and volumes that are nowhere before.
+    fn pins_by_first(
+        &self,
+        order: &CreateOrder<'_>,
+        joins: &Joins,
+        cluster: &Cluster,
+        first: &Chosen,
+    ) -> Vec<Pin> {
+        let volumes = self.fleet.host(&first.node).map(|host| {
+            let volumes = self.new_volumes(order.wanted, cluster, &host).into_iter();
+            let bound = volumes.filter(|new| new.spec.kind() == VolumeKind::OneNode);
+            bound.map(|new| format!("volume {}", new.spec.name))
+        });
+        let networks = joins.ids().into_iter().filter_map(|id| cluster.network(id));
+        let networks = networks
+            .filter(|network| network.node().is_none())
+            .map(|network| format!("network {}", network.name));
+        let what = networks.chain(volumes.into_iter().flatten());
+        what.map(|what| Pin {
+            nodes: BTreeSet::from([first.node]),
+            why: format!("{what}, which would be on {}", first.name),
+        })
+        .collect()
     }
 
     /// Gives what runs on the node a place elsewhere, the largest first.
@@ -255,6 +287,88 @@ impl Manager {
         };
         let labels = head.labels.iter().map(|(key, value)| (&**key, &**value));
         Policies::of_labels(&labels.collect::<Vec<_>>()).map_err(|error| error.message)
+    }
+}
+
+/// What one more of the planned creates would come to.
+struct Planned {
+    /// What was asked for in the end: it may have given way.
+    request: Request,
+    decision: Decision,
+    /// Why it gave way.
+    gave_way: Option<Refusal>,
+    /// Why it is refused although nodes fit.
+    refused: Option<Error>,
+    warning: Option<String>,
+}
+
+impl Planned {
+    /// Chooses as a create does, with an eye to the loss of a node where the settings ask for it.
+    fn surviving(
+        order: &CreateOrder<'_>,
+        request: &Request,
+        beside: &Option<Pin>,
+        nodes: &Ledger,
+        rehearsal: &mut Option<Rehearsal<'_>>,
+    ) -> Self {
+        let mut left_out = BTreeSet::new();
+        let mut refused = None;
+        while left_out.len() < TRIED {
+            let mut one = Self::chosen_among(&nodes.without(&left_out), request, beside);
+            let Some(chosen) = one.chosen() else {
+                break;
+            };
+            let node = chosen.node;
+            let judged = rehearsal.as_mut().map(|it| it.claim(order, node));
+            match judged.transpose() {
+                Ok(warning) => {
+                    one.warning = warning.flatten();
+                    return one;
+                }
+                Err(why) => refused = refused.or(Some(why)),
+            }
+            left_out.insert(node);
+        }
+        // What is told is how all of them stood.
+        let all = Self::chosen_among(nodes, request, beside);
+        Self { refused, ..all }
+    }
+
+    fn chosen_among(nodes: &Ledger, request: &Request, beside: &Option<Pin>) -> Self {
+        let mut refusal = None;
+        let mut last = None;
+        for request in giving_way(request.clone(), beside.clone()) {
+            let outcome = nodes.choose(&request);
+            let gave_way = refusal.take().filter(|_| request.ports.is_empty());
+            refusal = outcome.as_ref().err().cloned();
+            last = Some((request, outcome, gave_way));
+            if refusal.is_none() {
+                break;
+            }
+        }
+        let (request, outcome, gave_way) = last.expect("something is asked for");
+        Self {
+            decision: scheduler::explain(outcome, &request, nodes.nodes()),
+            request,
+            gave_way,
+            refused: None,
+            warning: None,
+        }
+    }
+
+    fn chosen(&self) -> Option<&Chosen> {
+        let chosen = self.decision.outcome.as_ref().ok();
+        chosen.filter(|_| self.refused.is_none())
+    }
+
+    fn told(&self, order: &CreateOrder<'_>, name: &str) -> api::Decision {
+        let gave_way = self.gave_way.as_ref();
+        let mut told = told(order, name, &self.request, &self.decision, gave_way);
+        if let Some(why) = &self.refused {
+            told.node = None;
+            told.refusal = Some(why.to_string());
+        }
+        told
     }
 }
 

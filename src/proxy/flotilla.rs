@@ -161,11 +161,20 @@ fn plan(proxy: &Proxy, query: &Query, body: &Bytes) -> Outcome {
         }
         return reply::ok_json(&proxy.manager.plan(None, lose).map_err(from_manager)?);
     };
-    let create = create.to_string();
+    let create = with_command(create).to_string();
     let plan = order(proxy, create.as_bytes(), query.clone(), |order| {
         proxy.manager.plan(Some((order, count)), lose)
     });
     reply::ok_json(&plan?)
+}
+
+/// Every create needs something to run, and what that is makes no difference to where it would go: a plan need not say it.
+fn with_command(mut create: serde_json::Value) -> serde_json::Value {
+    if let Some(fields) = create.as_object_mut() {
+        fields.retain(|field, _| !field.eq_ignore_ascii_case("Cmd"));
+        fields.insert("Cmd".to_owned(), serde_json::json!(["true"]));
+    }
+    create
 }
 
 /// Reads the body of a create, for a container that nobody makes.

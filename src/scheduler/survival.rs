@@ -7,6 +7,7 @@
 //!
 //! **Invariant**: a plan that is kept is a proof, whatever happened since it was made; what is at risk was tried anew.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::model::generic::{Stock, Wishes};
@@ -25,6 +26,11 @@ impl Load {
     /// Whether nothing is claimed.
     pub fn is_empty(&self) -> bool {
         self.amount == Resources::ZERO && self.generic.is_empty()
+    }
+
+    /// In which order they are packed: the greatest first.
+    pub fn rank(&self) -> (bool, u64) {
+        (!self.generic.is_empty(), size(self.amount))
     }
 
     fn add(&mut self, more: &Self) {
@@ -93,10 +99,7 @@ impl Survival {
         nodes: &[Standby],
         claims: impl Fn(NodeId) -> Vec<Load>,
     ) -> Vec<NodeId> {
-        let stated: BTreeSet<String> = nodes
-            .iter()
-            .flat_map(|node| node.stock.all_left().map(|(name, _)| name.to_owned()))
-            .collect();
+        let stated = stated(nodes);
         let by_id: BTreeMap<NodeId, &Standby> =
             nodes.iter().map(|node| (node.node, node)).collect();
         self.plans.retain(|node, _| by_id.contains_key(node));
@@ -108,21 +111,16 @@ impl Survival {
             }
             self.plans.remove(&lost.node);
             self.made += 1;
-            let claims = claims(lost.node);
-            let claims = claims.iter().map(|load| load.counted(&stated));
-            match spread(claims.collect(), lost.node, nodes) {
-                Some(takes) => {
-                    if let Some(digest) = lost.digest {
-                        let stated = stated.clone();
-                        let plan = Plan {
-                            digest,
-                            stated,
-                            takes,
-                        };
-                        self.plans.insert(lost.node, plan);
-                    }
-                }
-                None => at_risk.push(lost.node),
+            let packing = pack(&claims(lost.node), lost.node, nodes, &stated);
+            if !packing.homeless.is_empty() {
+                at_risk.push(lost.node);
+            } else if let Some(digest) = lost.digest {
+                let plan = Plan {
+                    digest,
+                    stated: stated.clone(),
+                    takes: packing.takes,
+                };
+                self.plans.insert(lost.node, plan);
             }
         }
         at_risk
@@ -150,30 +148,49 @@ impl Plan {
     }
 }
 
-/// Best fit decreasing of the claims over the other nodes: what each takes, or nothing if one fits nowhere.
-fn spread(
-    mut claims: Vec<Load>,
-    lost: NodeId,
-    nodes: &[Standby],
-) -> Option<BTreeMap<NodeId, Load>> {
-    claims.retain(|claim| !claim.is_empty());
-    claims.sort_by_key(|claim| std::cmp::Reverse((!claim.generic.is_empty(), size(claim.amount))));
+/// Of the claims of a node, by their places in the list, those that would find no room on the others.
+pub fn homeless(claims: &[Load], lost: NodeId, nodes: &[Standby]) -> Vec<usize> {
+    pack(claims, lost, nodes, &stated(nodes)).homeless
+}
+
+/// What nodes state that they have beside CPU and memory.
+fn stated(nodes: &[Standby]) -> BTreeSet<String> {
+    let names = nodes.iter().flat_map(|node| node.stock.all_left());
+    names.map(|(name, _)| name.to_owned()).collect()
+}
+
+/// How the claims of one node are packed on the others.
+#[derive(Debug, Default)]
+struct Packing {
+    takes: BTreeMap<NodeId, Load>,
+    /// The claims that fit nowhere, by their places in the list.
+    homeless: Vec<usize>,
+}
+
+/// Best fit decreasing of the claims over the other nodes.
+fn pack(claims: &[Load], lost: NodeId, nodes: &[Standby], stated: &BTreeSet<String>) -> Packing {
+    let claims = claims.iter().map(|load| load.counted(stated)).enumerate();
+    let mut claims: Vec<_> = claims.filter(|(_, claim)| !claim.is_empty()).collect();
+    claims.sort_by_key(|(_, claim)| Reverse(claim.rank()));
+    let mut packing = Packing::default();
     if claims.is_empty() {
-        return Some(BTreeMap::new());
+        return packing;
     }
     let others = nodes
         .iter()
         .filter(|node| node.node != lost && node.takes_work);
     let mut rooms: Vec<Standby> = others.cloned().collect();
-    let mut takes: BTreeMap<NodeId, Load> = BTreeMap::new();
-    for claim in claims {
+    for (at, claim) in claims {
         let fits = rooms.iter_mut().filter(|node| node.has_room(&claim));
         let least = |node: &&mut Standby| (size(node.free.saturating_sub(claim.amount)), node.node);
-        let room = fits.min_by_key(least)?;
+        let Some(room) = fits.min_by_key(least) else {
+            packing.homeless.push(at);
+            continue;
+        };
         room.take(&claim);
-        takes.entry(room.node).or_default().add(&claim);
+        packing.takes.entry(room.node).or_default().add(&claim);
     }
-    Some(takes)
+    packing
 }
 
 /// One number for both: a CPU weighs as much as 4 GiB.
@@ -288,6 +305,22 @@ mod tests {
         // The room at the GPU is kept for what needs it.
         check("9g0/4+3g1 4g1/ 9/", &[]);
         check("", &[]);
+    }
+
+    #[test]
+    fn what_finds_no_room_is_told() {
+        let check = |text: &str, lost: usize, expected: &[usize]| {
+            let pool = Pool::read(text).0;
+            let nodes: Vec<Standby> = pool.iter().map(|(node, _)| node.clone()).collect();
+            let (lost, claims) = &pool[lost - 1];
+            assert_eq!(homeless(claims, lost.node, &nodes), expected, "{text}");
+        };
+        check("4/2+2 4/2+2 4/2+2", 1, &[]);
+        check("1/4 1/4 1/4", 2, &[0]);
+        // The rest finds room all the same.
+        check("2/1+4+2 2/ 1/", 1, &[1]);
+        check("2/3+0+4 2/ 2/", 1, &[2, 0]);
+        check("9g0/1+1g1 9/ 9/", 1, &[1]);
     }
 
     #[test]

@@ -23,6 +23,7 @@ pub(crate) fn cases() -> Vec<Case> {
         case("a_label_without_effect_is_not_swallowed", in_vain),
         case("a_node_takes_no_more_than_its_slots", slots),
         case("a_decision_is_explained_and_planned", explained),
+        case("planned_creates_go_where_real_ones_would", planned),
         case("what_is_kept_for_the_system_is_not_promised", reserved),
         case("more_may_be_promised_but_not_to_one", beyond_the_machine),
         case("a_pool_can_lose_a_node_if_it_is_told_to", survivable),
@@ -281,6 +282,39 @@ fn explained(lab: &Lab) -> Result<()> {
     )
 }
 
+fn planned(lab: &Lab) -> Result<()> {
+    let pool = Pool::over(lab)?;
+    let placed = |count: usize, create: serde_json::Value| {
+        let body = serde_json::json!({ "Create": create, "Count": count }).to_string();
+        let answer = pool.ask("POST", "/flotilla/v1/plan", body.as_bytes())?;
+        ensure!(answer.status == 200, "{}", answer.text());
+        let plan = answer.json()?;
+        let placed = plan["Placed"].as_array().context("nothing is placed")?;
+        let nodes: BTreeSet<String> = placed.iter().map(ToString::to_string).collect();
+        ensure!(placed.len() == count, "{plan}");
+        Ok(nodes)
+    };
+    // What it is made of and what it runs need not be said.
+    let nodes = placed(
+        3,
+        serde_json::json!({ "HostConfig": { "NanoCpus": 1_000_000 } }),
+    )?;
+    ensure!(nodes.len() == 3, "they are on {nodes:?}");
+    // A network and a volume are where the first container is that has them.
+    pool.ok("network create front")?;
+    pool.ok("volume create data")?;
+    for host_config in [
+        serde_json::json!({ "NetworkMode": "front" }),
+        serde_json::json!({ "Binds": ["data:/data"] }),
+        serde_json::json!({ "Binds": ["new:/data"] }),
+    ] {
+        let create = serde_json::json!({ "Image": "busybox", "HostConfig": host_config });
+        let nodes = placed(3, create)?;
+        ensure!(nodes.len() == 1, "{host_config}: they are on {nodes:?}");
+    }
+    Ok(())
+}
+
 fn reserved(lab: &Lab) -> Result<()> {
     let memory = {
         let pool = Pool::over(lab)?;
@@ -423,13 +457,22 @@ fn survivable(lab: &Lab) -> Result<()> {
     };
     {
         let pool = begin("refuse")?;
+        let said = pool.flotilla("plan --count 6 --memory 100m")?.ok()?;
+        contains(&said, "4 of 6 would fit")?;
+        contains(&said, "The next one would not: with this container on host")?;
         for name in ["a1", "a2", "a3", "a4"] {
             pool.ok(&format!("run -d --name={name} -m 100m busybox sleep 600"))?;
         }
-        pool.refuses(
-            "run -d -m 100m busybox true",
-            "would find no room elsewhere if that node was lost",
+        let refusal = pool.refusal("run -d -m 100m busybox true")?;
+        contains(
+            &refusal,
+            "would find no room elsewhere if that node was lost (on host",
         )?;
+        contains(&refusal, "this container")?;
+        contains(&refusal, "survive-node-loss=refuse forbids that")?;
+        let said = pool.flotilla("plan --memory 100m")?.ok()?;
+        contains(&said, "0 of 1 would fit\nThe next one would not: ")?;
+        contains(&said, "survive-node-loss=refuse forbids that")?;
         pool.ok("run -d --name=b1 busybox sleep 600")?;
         // What grows, or claims anew, is asked too: the one that has a node for itself, and room there.
         let homes = ["a1", "a2", "a3", "a4"].into_iter();
@@ -492,6 +535,8 @@ fn survivable(lab: &Lab) -> Result<()> {
             "{output:?}"
         );
     }
+    let said = pool.flotilla("plan --memory 100m")?.ok()?;
+    contains(&said, "\nWith a warning: with this container on host")?;
     let output = pool.run("run -d --name=a5 -m 100m busybox sleep 600")?;
     ensure!(output.code == 0, "{output:?}");
     contains(
