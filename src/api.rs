@@ -204,6 +204,10 @@ pub struct Decision {
     /// Where its host ports are taken, if that is all nodes that would do: it was placed as if it had none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ports_taken: Option<String>,
+    /// Where others have what it exposes on its host's network, if that is all nodes that would do. Those ports are hints: it
+    /// runs there all the same.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exposed_taken: Option<String>,
     /// How a node was chosen among those that fit.
     pub strategy: Strategy,
     /// What the container claims.

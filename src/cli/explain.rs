@@ -95,6 +95,12 @@ pub(super) fn text(decision: &Decision) -> String {
             "Its host ports are free on no node that would do, so it has to wait for them: {ports_taken}"
         ));
     }
+    if let Some(exposed_taken) = &decision.exposed_taken {
+        line(format!(
+            "On each node that would do another one may have the ports that it exposes on its host's network; it runs there \
+             all the same, for what is exposed is a hint: {exposed_taken}"
+        ));
+    }
     // Where nothing fits, the reasons of each node are all there is to say.
     if let Some(refusal) = decision.refusal.as_ref().filter(|_| decision.fit > 0) {
         line(format!("Refused: {refusal}"));
@@ -188,6 +194,7 @@ mod tests {
             node: Some("host1".to_owned()),
             refusal: None,
             ports_taken: None,
+            exposed_taken: None,
             strategy: Strategy::Spread,
             claim: api::Resources {
                 cpu_nanos: 0,
@@ -219,6 +226,13 @@ mod tests {
         assert!(
             waits.contains("so it has to wait for them: host1 has port 80/tcp taken (by db)\n"),
             "{waits}"
+        );
+        decision.exposed_taken = decision.ports_taken.take();
+        let runs = text(&decision);
+        assert!(
+            runs.contains("a hint: host1 has port 80/tcp taken (by db)\n")
+                && !runs.contains("wait"),
+            "{runs}"
         );
         decision.node = None;
         decision.fit = 0;

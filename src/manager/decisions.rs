@@ -5,6 +5,8 @@
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use api_compat::create::NetworkMode;
+
 use super::{CreateOrder, Error, Manager};
 use crate::api;
 use crate::clock;
@@ -61,19 +63,14 @@ impl Decisions {
 impl Manager {
     /// The decision about a container: by name, id or the beginning of one, also of one that went nowhere.
     pub fn explain(&self, reference: &str) -> Option<api::Decision> {
-        let of_container = || {
-            let Found::One(container) = self.fleet.inventory.find(reference) else {
-                return None;
-            };
+        // Of one that is there, what was decided about another one of its name says nothing.
+        if let Found::One(container) = self.fleet.inventory.find(reference) {
             let request = container.request?;
-            self.decisions.newest(|kept| kept.request == request)
-        };
+            return self.decisions.newest(|kept| kept.request == request);
+        }
         let name = reference.strip_prefix('/').unwrap_or(reference);
-        let by_name = || {
-            self.decisions
-                .newest(|kept| kept.decision.container == name)
-        };
-        of_container().or_else(by_name)
+        self.decisions
+            .newest(|kept| kept.decision.container == name)
     }
 }
 
@@ -89,6 +86,11 @@ pub(super) fn told(
         Ok(chosen) => (Some(chosen.name.to_string()), None),
         Err(refusal) => (None, Some(refusal.to_string())),
     };
+    let taken = gave_way.and_then(Refusal::ports_taken);
+    let (exposed_taken, ports_taken) = match order.wanted.network_mode {
+        NetworkMode::Host => (taken, None),
+        _ => (None, taken),
+    };
     let constraints = order.policies.constraints.iter().map(ToString::to_string);
     let affinities = order.policies.affinities.iter().map(ToString::to_string);
     api::Decision {
@@ -96,7 +98,8 @@ pub(super) fn told(
         at: clock::now(),
         node,
         refusal,
-        ports_taken: gave_way.and_then(Refusal::ports_taken),
+        ports_taken,
+        exposed_taken,
         strategy: request.strategy,
         claim: api::Resources {
             cpu_nanos: request.claim.cpu_nanos,

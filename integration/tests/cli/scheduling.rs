@@ -24,6 +24,7 @@ pub(crate) fn cases() -> Vec<Case> {
         case("a_node_takes_no_more_than_its_slots", slots),
         case("a_decision_is_explained_and_planned", explained),
         case("planned_creates_go_where_real_ones_would", planned),
+        case("a_decision_is_told_of_its_own_container", told_apart),
         case("what_is_kept_for_the_system_is_not_promised", reserved),
         case("more_may_be_promised_but_not_to_one", beyond_the_machine),
         case("a_pool_can_lose_a_node_if_it_is_told_to", survivable),
@@ -312,6 +313,37 @@ fn planned(lab: &Lab) -> Result<()> {
         let nodes = placed(3, create)?;
         ensure!(nodes.len() == 1, "{host_config}: they are on {nodes:?}");
     }
+    Ok(())
+}
+
+fn told_apart(lab: &Lab) -> Result<()> {
+    let pool = Pool::over(lab)?;
+    pool.ok("run -d --name=web -e constraint:node==host2 busybox sleep 600")?;
+    pool.ok("rm -f web")?;
+    contains(&pool.flotilla("explain web")?.ok()?, "web goes to host2")?;
+    lab.host(0)
+        .docker(&["create", "--name=web", "busybox", "true"])?;
+    pool.comes_to_say("ps -a -f name=web --format {{.Names}}", "web", crate::SOON)?;
+    contains(
+        &pool.flotilla("explain web")?.refusal()?,
+        "nothing was decided about web: it was made on node host1 itself",
+    )?;
+    // What is exposed on the host's network is a hint, and nothing waits for one.
+    for name in ["h1", "h2", "h3", "h4"] {
+        let options = "--network=host --expose=9071";
+        pool.ok(&format!("run -d --name={name} {options} busybox sleep 600"))?;
+    }
+    let said = pool.flotilla("explain h4")?.ok()?;
+    contains(
+        &said,
+        "it runs there all the same, for what is exposed is a hint",
+    )?;
+    ensure!(!said.contains("has to wait"), "{said}");
+    let json = pool.ask("GET", "/flotilla/v1/decisions/h4", b"")?.json()?;
+    ensure!(
+        json["ExposedTaken"].is_string() && json["PortsTaken"].is_null(),
+        "{json}"
+    );
     Ok(())
 }
 
