@@ -47,6 +47,8 @@ pub struct Create<'a> {
     pub needs: Vec<Need<'a>>,
     /// Named volumes.
     pub volumes: Vec<Volume<'a>>,
+    /// Whether it asks for a volume without a name, which nothing else has.
+    pub anonymous_volumes: bool,
     /// Paths of the host that are mounted.
     pub host_paths: Vec<Cow<'a, str>>,
     /// Where its network comes from.
@@ -274,6 +276,7 @@ impl<'a> Body<'a> {
             return Err(ApiError::bad_parameter("no command specified"));
         }
         let host = root.get_folded("HostConfig");
+        create.anonymous_volumes = asks_for_anonymous_volume(root, host);
         create.generic = Wishes::of_create(host, create.labels.iter().cloned())?;
         let Some(host) = host else {
             create.join_endpoints(root);
@@ -291,7 +294,7 @@ impl<'a> Body<'a> {
         }
         create.read_network(host);
         create.join_endpoints(root);
-        create.read_needs(host);
+        create.needs.extend(needs_besides_network(host));
         create.read_mounts(host);
         Ok(create)
     }
@@ -471,6 +474,12 @@ impl<'a> Create<'a> {
             .any(|path| sockets.contains(&&**path))
     }
 
+    /// The containers that it cannot be without, by name or id.
+    pub fn needed(&self) -> impl Iterator<Item = String> {
+        let bare = |need: &Need<'_>| need.container.trim_start_matches('/').to_owned();
+        self.needs.iter().map(bare)
+    }
+
     fn read_network(&mut self, host: View<'a>) {
         let mode = text(host, "NetworkMode");
         self.network_mode = match &*mode {
@@ -499,22 +508,6 @@ impl<'a> Create<'a> {
             if !everywhere && !self.networks.contains(&name) {
                 self.networks.push(name);
             }
-        }
-    }
-
-    fn read_needs(&mut self, host: View<'a>) {
-        for (kind, field) in [
-            (NeedKind::Link, "Links"),
-            (NeedKind::VolumesFrom, "VolumesFrom"),
-        ] {
-            let named = texts(host, field).map(|entry| before(&entry, ':'));
-            self.needs
-                .extend(named.map(|container| Need { kind, container }));
-        }
-        for (kind, field) in [(NeedKind::Pid, "PidMode"), (NeedKind::Ipc, "IpcMode")] {
-            let container = after(&text(host, field), SHARED);
-            self.needs
-                .extend(container.map(|container| Need { kind, container }));
         }
     }
 
@@ -560,6 +553,58 @@ impl<'a> Create<'a> {
 fn endpoints(root: View<'_>) -> Option<View<'_>> {
     root.get_folded("NetworkingConfig")?
         .get_folded("EndpointsConfig")
+}
+
+/// A path alone among `Binds` or `Volumes`, or a mount of a volume without a name. Where something else is mounted there is
+/// none.
+fn asks_for_anonymous_volume(root: View<'_>, host: Option<View<'_>>) -> bool {
+    let binds: Vec<_> = host.iter().flat_map(|host| texts(*host, "Binds")).collect();
+    let mounts = host.and_then(|host| host.get_folded("Mounts"));
+    let mounts: Vec<_> = mounts.iter().flat_map(View::elements).collect();
+    let mut taken: BTreeSet<String> = mounts
+        .iter()
+        .map(|mount| bare_path(&text(*mount, "Target")))
+        .collect();
+    let bound = binds.iter().filter_map(|bind| bind.split(':').nth(1));
+    taken.extend(bound.map(bare_path));
+    let is_anonymous =
+        |mount: &View<'_>| text(*mount, "Type") == "volume" && text(*mount, "Source").is_empty();
+    binds.iter().any(|bind| !bind.contains(':'))
+        || mounts.iter().any(is_anonymous)
+        || keys(root.get_folded("Volumes")).any(|path| !taken.contains(&bare_path(&path)))
+}
+
+fn bare_path(path: &str) -> String {
+    path.trim_end_matches('/').to_owned()
+}
+
+/// The containers that one with this `HostConfig` shares its network with, or another name space, or whose volumes it mounts,
+/// or that it links.
+pub fn needs(host: View<'_>) -> Vec<Need<'_>> {
+    let network = after(&text(host, "NetworkMode"), SHARED).map(|container| Need {
+        kind: NeedKind::Network,
+        container,
+    });
+    network
+        .into_iter()
+        .chain(needs_besides_network(host))
+        .collect()
+}
+
+fn needs_besides_network(host: View<'_>) -> Vec<Need<'_>> {
+    let mut needs = Vec::new();
+    for (kind, field) in [
+        (NeedKind::Link, "Links"),
+        (NeedKind::VolumesFrom, "VolumesFrom"),
+    ] {
+        let named = texts(host, field).map(|entry| before(&entry, ':'));
+        needs.extend(named.map(|container| Need { kind, container }));
+    }
+    for (kind, field) in [(NeedKind::Pid, "PidMode"), (NeedKind::Ipc, "IpcMode")] {
+        let container = after(&text(host, field), SHARED);
+        needs.extend(container.map(|container| Need { kind, container }));
+    }
+    needs
 }
 
 /// Exposed ports such as `80/tcp`, each once, with number and protocol. What is none is left out.

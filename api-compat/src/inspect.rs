@@ -7,6 +7,7 @@ use std::borrow::Cow;
 use jiff::Timestamp;
 
 use crate::claim::Claim;
+use crate::create::needs;
 use crate::generic::Wishes;
 use crate::json_edit::{Change, Edit, quote};
 use crate::json_view::{Malformed, View};
@@ -154,6 +155,8 @@ pub struct Summary<'a> {
     pub auto_remove: bool,
     /// `HostConfig.NetworkMode`
     pub network_mode: Cow<'a, str>,
+    /// The containers that it cannot be without, by name or id.
+    pub needs: Vec<String>,
     /// `ExecIDs`
     pub exec_ids: Vec<Cow<'a, str>>,
     /// `NetworkSettings.Ports` that have a host port, while it runs.
@@ -209,6 +212,10 @@ impl<'a> Summary<'a> {
                 .and_then(|remove| remove.bool())
                 .unwrap_or(false);
             summary.network_mode = host.text_of("NetworkMode");
+            let needs = needs(host).into_iter();
+            // An engine tells of a link with slashes: `/db:/web/db`.
+            let bare = needs.map(|need| need.container.trim_start_matches('/').to_owned());
+            summary.needs = bare.collect();
         }
         summary.generic = Wishes::of_inspect(root);
         let exposed = root.at(&["Config", "ExposedPorts"]);
@@ -321,6 +328,23 @@ mod tests {
         assert!(
             prefixed.contains(r#""Name":"/host1/web""#) && prefixed.contains(r#""HostIp":"::""#),
             "{prefixed}"
+        );
+    }
+
+    #[test]
+    fn containers_that_one_cannot_be_without_are_named() {
+        let check = |host: &str, expected: &[&str]| {
+            let inspect = format!(r#"{{"Id":"8dfa","HostConfig":{host}}}"#);
+            let summary = Summary::parse(inspect.as_bytes()).expect("JSON");
+            assert_eq!(summary.needs, expected, "{host}");
+        };
+        check(
+            r#"{"NetworkMode":"bridge","Links":null,"VolumesFrom":null,"PidMode":"","IpcMode":"private"}"#,
+            &[],
+        );
+        check(
+            r#"{"NetworkMode":"container:8dfa","Links":["/db:/web/db"],"VolumesFrom":["data:ro"],"PidMode":"container:x","IpcMode":"container:y"}"#,
+            &["8dfa", "db", "data", "x", "y"],
         );
     }
 

@@ -48,8 +48,8 @@ pub enum Command {
     Explain(Explain),
     /// Show what would be: whether containers would fit, and what could no longer run without a node
     ///
-    /// Nothing is made or promised. All that runs on a lost node counts, whether or not it would be restarted elsewhere by
-    /// itself.
+    /// Nothing is made or promised. All that runs on a lost node counts, or was created and has not run yet, whether or not it
+    /// would be restarted elsewhere by itself.
     Plan(Plan),
     /// Print the version
     Version,

@@ -128,7 +128,7 @@ pub struct Settings {
     /// [default: off]
     ///
     /// Whether what the containers of any one node claim (CPU, memory, GPUs) would find room on the others. Containers with
-    /// local volumes do not count: they cannot move.
+    /// local volumes, named or not, do not count: they cannot move.
     #[arg(long, value_name = "WORD")]
     pub survive_node_loss: Option<String>,
 

@@ -170,6 +170,8 @@ pub struct Details {
     pub generic: Wishes,
     /// Where it may listen, for all that is known: what it exposes, if it is on its host's network.
     pub exposed: Box<[PublishedPort]>,
+    /// The containers that it cannot be without, by name or id.
+    pub needs: Box<[String]>,
     /// It was updated since: an inspect will bring what it may use from now on.
     pub outdated: bool,
 }
@@ -225,6 +227,8 @@ pub struct Container {
     pub entry: Option<Box<str>>,
     /// The networks of the cluster that it joins, running or not.
     pub networks: Box<[NetworkId]>,
+    /// The volumes that it mounts, those without a name of their own by what their engine calls them.
+    pub volumes: Box<[Box<str>]>,
     /// [`label_hash`] of each label, with its value and without, as clients see them; the node is not
     /// among them.
     pub(super) labels: Box<[u64]>,
@@ -296,6 +300,7 @@ impl Container {
             entry: entry(&head),
             published: published(&head),
             networks: joined(&head, host),
+            volumes: volumes(&head),
             labels: label_hashes(&head),
             image: image_hash(&head.image_id),
             status_text: if status.since() == Age::Never {
@@ -453,6 +458,11 @@ fn joined(head: &Head<'_>, host: &HostTag) -> Box<[NetworkId]> {
         .collect()
 }
 
+fn volumes(head: &Head<'_>) -> Box<[Box<str>]> {
+    let mounts = head.mounts.iter().filter(|mount| mount.kind == "volume");
+    mounts.map(|mount| Box::from(mount.name.as_ref())).collect()
+}
+
 fn label_hashes(head: &Head<'_>) -> Box<[u64]> {
     let both = |key: &str, value: &str| [label_hash(key, Some(value)), label_hash(key, None)];
     head.labels
@@ -484,6 +494,19 @@ mod tests {
             "Status": "Up 2 seconds",
         });
         Container::read(item.to_string().as_bytes(), &tag).expect("reads")
+    }
+
+    #[test]
+    fn volumes_are_mounts_with_names() {
+        let item = serde_json::json!({
+            "Id": ContainerId::from_bytes([5; 32]),
+            "Mounts": [
+                {"Type": "volume", "Name": "data", "Source": "/var/lib/docker/volumes/data/_data"},
+                {"Type": "bind", "Source": "/srv"},
+            ],
+        });
+        let container = Container::read(item.to_string().as_bytes(), &created_at(0).host);
+        assert_eq!(*container.expect("reads").volumes, [Box::from("data")]);
     }
 
     #[test]

@@ -35,6 +35,8 @@ pub(super) struct Inspected {
     pub(super) generic: Wishes,
     /// Where it may listen on its host.
     pub(super) exposed: Box<[PublishedPort]>,
+    /// The containers that it cannot be without, by name or id.
+    pub(super) needs: Box<[String]>,
     /// When it was made, in nanoseconds since 1970.
     pub(super) created: Option<i64>,
     /// When it last started; nothing if it never did.
@@ -89,6 +91,7 @@ pub(super) async fn inspect(host: &Host, id: ContainerId) -> Result<Inspected, E
         },
         exposed: exposed_on_host(&summary),
         generic: summary.generic,
+        needs: summary.needs.into(),
         created: nanos(created),
         started: nanos(summary.started_at),
         finished: nanos(summary.finished_at),

@@ -320,6 +320,7 @@ impl Manager {
                     claim: self.claim(order.wanted),
                     generic: order.wanted.generic.clone(),
                     exposed: exposed(&choice.ports),
+                    needs: order.wanted.needed().collect(),
                     outdated: false,
                 },
             )

@@ -4,24 +4,19 @@
 //!
 //! **Invariant**: nothing is committed and no engine is asked.
 
+use api_compat::create::NetworkMode;
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
-
-use api_compat::ApiVersion;
-use api_compat::container_item::Head;
-use api_compat::policies::Policies;
 
 use super::affinities::Newcomer;
 use super::decisions::told;
+use super::losing::{Losing, Resident};
 use super::networks::Joins;
 use super::placing::giving_way;
 use super::surviving::{Rehearsal, TRIED};
 use super::{CreateOrder, Error, Manager};
-use crate::api::{self, Loss, Moved, Plan, Stranded};
+use crate::api::{self, Plan};
 use crate::model::generic::Wishes;
-use crate::model::{
-    NetworkId, NodeId, Placement, PortOrigin, PublishedPort, RequestId, Resources, VolumeKind,
-};
+use crate::model::{NodeId, PublishedPort, Resources, VolumeKind};
 use crate::scheduler::{
     self, Candidate, Chosen, Decision, Ledger, Pin, Refusal, Request, TakenPort,
 };
@@ -29,58 +24,68 @@ use crate::state::Cluster;
 
 /// What a plan has put on a node so far.
 #[derive(Debug, Clone, Default)]
-struct Added {
+pub(super) struct Added {
     claim: Resources,
     generic: Wishes,
-    containers: u32,
+    pub(super) containers: u32,
     ports: Vec<TakenPort>,
 }
 
-type AddedByNode = BTreeMap<NodeId, Added>;
-
-/// Containers that stay together.
-type Group = Vec<Arc<Placement>>;
-
-/// Containers of a node that is lost, and what they ask of another one, or why none will do.
-struct Moving {
-    containers: Vec<String>,
-    request: Result<Request, String>,
-}
-
-impl Moving {
-    fn size(&self) -> (u64, u64) {
-        let claim = self.request.as_ref().map(|request| request.claim);
-        let claim = claim.unwrap_or(Resources::ZERO);
-        (claim.memory_bytes, claim.cpu_nanos)
-    }
-}
+pub(super) type AddedByNode = BTreeMap<NodeId, Added>;
 
 impl Manager {
     /// Where `count` containers like this one would go, and what would become of those of the node `lose` then.
     pub fn plan(
         &self,
         order: Option<(&CreateOrder<'_>, u32)>,
-        lose: Option<NodeId>,
+        lose: Option<&Losing>,
     ) -> Result<Plan, Error> {
         let cluster = self.cluster();
         let mut added = AddedByNode::new();
         let mut plan = Plan::default();
-        let mut moving = Vec::new();
+        let mut planned = Vec::new();
         if let Some((order, count)) = order {
             let request = self.plan_creates(order, count, &cluster, &mut added, &mut plan)?;
-            let there = lose.and_then(|node| added.remove(&node));
-            let there = there.map_or(0, |added| added.containers);
-            moving.extend((0..there).map(|_| Moving {
-                containers: vec![planned_name(order).to_owned()],
-                request: Ok(request.clone()),
-            }));
+            let there = lose.and_then(|losing| Some((losing.node, added.remove(&losing.node)?)));
+            if let Some((node, there)) = there {
+                let one = || self.planned_resident(order, node, request.clone());
+                planned.extend((0..there.containers).map(|_| one()));
+            }
         }
-        if let Some(node) = lose {
-            plan.loss = Some(self.plan_loss(node, &cluster, moving, added)?);
+        if let Some(losing) = lose {
+            plan.loss = Some(self.plan_loss(losing, &cluster, planned, added)?);
         }
         Ok(plan)
     }
 
+    /// A container that is planned, as one that would have to leave its node again.
+    fn planned_resident(
+        &self,
+        order: &CreateOrder<'_>,
+        node: NodeId,
+        mut request: Request,
+    ) -> Resident {
+        let name = planned_name(order);
+        let ports = std::mem::take(&mut request.ports);
+        let (ports, hints) = match order.wanted.network_mode {
+            NetworkMode::Host => (Vec::new(), ports),
+            _ => (ports, Vec::new()),
+        };
+        Resident {
+            name: name.to_owned(),
+            request: Request { ports, ..request },
+            hints,
+            affinities: order.policies.affinities.clone(),
+            known_as: Newcomer::new(order.wanted, name, node),
+            id: None,
+            networks: self.joins(order.wanted).ids().into_iter().collect(),
+            needs: Vec::new(),
+            stays: None,
+        }
+    }
+
+    /// Puts the containers on nodes, one after the other. What one of them asks, then, but for its networks: those would go
+    /// with it.
     fn plan_creates(
         &self,
         order: &CreateOrder<'_>,
@@ -92,6 +97,7 @@ impl Manager {
         let joins = self.joins(order.wanted);
         let mut request = self.request(order, &joins, cluster)?;
         let mut beside = self.beside_its_group(order.wanted, &joins, cluster);
+        let mut network_pins = self.network_pins(&joins, cluster);
         let image = self.image(&request.image);
         let mut ledger = self
             .board()
@@ -122,171 +128,47 @@ impl Manager {
                 }
             }
             if plan.placed.len() == 1 {
-                request
-                    .pins
-                    .extend(self.pins_by_first(order, &joins, cluster, chosen));
+                let networks = networks_with_first(&joins, cluster, chosen);
+                request.pins.extend(networks.iter().cloned());
+                network_pins.extend(networks);
+                let volumes = self.volumes_with_first(order, cluster, chosen);
+                request.pins.extend(volumes);
                 beside = None;
             }
         }
+        request.pins.retain(|pin| !network_pins.contains(pin));
         Ok(request)
     }
 
-    /// What ties containers to the node of the first of their kind: networks and volumes that are nowhere before.
-    fn pins_by_first(
+    /// What ties containers to the node of the first of their kind: volumes that were nowhere before.
+    fn volumes_with_first(
         &self,
         order: &CreateOrder<'_>,
-        joins: &Joins,
         cluster: &Cluster,
         first: &Chosen,
     ) -> Vec<Pin> {
-        let volumes = self.fleet.host(&first.node).map(|host| {
-            let volumes = self.new_volumes(order.wanted, cluster, &host).into_iter();
-            let bound = volumes.filter(|new| new.spec.kind() == VolumeKind::OneNode);
-            bound.map(|new| format!("volume {}", new.spec.name))
-        });
-        let networks = joins.ids().into_iter().filter_map(|id| cluster.network(id));
-        let networks = networks
-            .filter(|network| network.node().is_none())
-            .map(|network| format!("network {}", network.name));
-        let what = networks.chain(volumes.into_iter().flatten());
-        what.map(|what| Pin {
-            nodes: BTreeSet::from([first.node]),
-            why: format!("{what}, which would be on {}", first.name),
-        })
-        .collect()
-    }
-
-    /// Gives what runs on the node a place elsewhere, the largest first.
-    fn plan_loss(
-        &self,
-        node: NodeId,
-        cluster: &Cluster,
-        mut moving: Vec<Moving>,
-        mut added: AddedByNode,
-    ) -> Result<Loss, Error> {
-        let lost = cluster
-            .node(node)
-            .ok_or_else(|| Error::Impossible("the node has just left the cluster".to_owned()))?;
-        let mut loss = Loss {
-            node: lost.name.to_string(),
-            ..Loss::default()
+        let Some(host) = self.fleet.host(&first.node) else {
+            return Vec::new();
         };
-        let groups = groups(cluster, node).into_iter();
-        moving.extend(groups.map(|group| Moving {
-            containers: group.iter().map(|one| one.name.clone()).collect(),
-            request: self.request_to_move(node, &group, cluster),
-        }));
-        moving.sort_by_key(|moving| std::cmp::Reverse(moving.size()));
-        for Moving {
-            containers,
-            request,
-        } in moving
-        {
-            let placed = request.and_then(|mut request| {
-                for near in &mut request.affinities {
-                    near.nodes.remove(&node);
-                }
-                self.plan_move(node, &request, &containers[0], &mut added)
-            });
-            let containers = containers.into_iter();
-            match placed {
-                Ok(node) => loss.movable.extend(containers.map(|container| Moved {
-                    container,
-                    node: node.clone(),
-                })),
-                Err(why) => loss.stranded.extend(containers.map(|container| Stranded {
-                    container,
-                    why: why.clone(),
-                })),
-            }
-        }
-        loss.movable.sort_by(|a, b| a.container.cmp(&b.container));
-        loss.stranded.sort_by(|a, b| a.container.cmp(&b.container));
-        Ok(loss)
+        let volumes = self.new_volumes(order.wanted, cluster, &host).into_iter();
+        let bound = volumes.filter(|new| new.spec.kind() == VolumeKind::OneNode);
+        let pins = bound.map(|new| pin_with_first(&format!("volume {}", new.spec.name), first));
+        pins.collect()
     }
+}
 
-    /// The node that would take what was on another one, or why there is none.
-    fn plan_move(
-        &self,
-        from: NodeId,
-        request: &Request,
-        name: &str,
-        added: &mut AddedByNode,
-    ) -> Result<String, String> {
-        let mut nodes = self.board().nodes(request, None, None, self).clone();
-        nodes.remove(from);
-        nodes.change_all(|node| {
-            // It is in the pool: whether it can be brought in time is another question.
-            node.has_image = true;
-            if let Some(added) = added.get(&node.node) {
-                added.apply(node);
-            }
-        });
-        let chosen = nodes.choose(request).map_err(|no| no.to_string())?;
-        let once = Added::one(request, name);
-        added.entry(chosen.node).or_default().add(once);
-        Ok(chosen.name.to_string())
-    }
+/// Likewise, networks.
+fn networks_with_first(joins: &Joins, cluster: &Cluster, first: &Chosen) -> Vec<Pin> {
+    let networks = joins.ids().into_iter().filter_map(|id| cluster.network(id));
+    let unbound = networks.filter(|network| network.node().is_none());
+    let pins = unbound.map(|network| pin_with_first(&format!("network {}", network.name), first));
+    pins.collect()
+}
 
-    /// What a group asks of another node, as far as it is known without its node.
-    fn request_to_move(
-        &self,
-        from: NodeId,
-        group: &[Arc<Placement>],
-        cluster: &Cluster,
-    ) -> Result<Request, String> {
-        let tied = |one: &Arc<Placement>| Some((one.name.clone(), tied_by(cluster, one)?.clone()));
-        match (group.iter().find_map(tied), group) {
-            (None, _) => {}
-            (Some((_, volume)), [_]) => {
-                return Err(format!("volume {volume} is on that node only"));
-            }
-            (Some((name, volume)), _) => {
-                return Err(format!(
-                    "volume {volume} of {name} is on that node only, and they share a network"
-                ));
-            }
-        }
-        let engine = cluster.node(from).and_then(|node| node.engine.as_ref());
-        let mut request = Request {
-            platform: engine.map(|engine| engine.platform.clone()),
-            ..Request::default()
-        };
-        for placement in group {
-            request.claim = request.claim.saturating_add(placement.claim);
-            let wishes = Wishes::from(&placement.generic);
-            for (name, amount) in wishes.iter() {
-                request.generic.add(name, amount);
-            }
-            let mut ports: Vec<PublishedPort> = placement
-                .ports
-                .iter()
-                .filter(|claim| matches!(claim.origin, PortOrigin::Asked | PortOrigin::Exposed))
-                .map(|claim| claim.port)
-                .collect();
-            request.ports.append(&mut ports);
-            let policies = self.policies_of(placement)?;
-            let near = self.near(&policies.affinities, cluster, None);
-            request.affinities.extend(near);
-            request.constraints.extend(policies.constraints);
-        }
-        request.generic = cluster.counted(request.generic);
-        Ok(request)
-    }
-
-    /// What a container that exists says of its nodes.
-    fn policies_of(&self, placement: &Placement) -> Result<Policies, String> {
-        let container = placement.container;
-        let Some(container) = container.and_then(|id| self.fleet.inventory.get(&id)) else {
-            return Ok(Policies::default());
-        };
-        let mut item = Vec::new();
-        container.render(&mut item, ApiVersion::MAX, "", "");
-        let Ok(head) = Head::parse(&item) else {
-            return Ok(Policies::default());
-        };
-        let labels = head.labels.iter().map(|(key, value)| (&**key, &**value));
-        Policies::of_labels(&labels.collect::<Vec<_>>()).map_err(|error| error.message)
+fn pin_with_first(what: &str, first: &Chosen) -> Pin {
+    Pin {
+        nodes: BTreeSet::from([first.node]),
+        why: format!("{what}, which would be on {}", first.name),
     }
 }
 
@@ -373,7 +255,7 @@ impl Planned {
 }
 
 impl Added {
-    fn one(request: &Request, by: &str) -> Self {
+    pub(super) fn one(request: &Request, by: &str) -> Self {
         let taken = |port: &PublishedPort| TakenPort {
             port: *port,
             by: by.to_owned(),
@@ -386,7 +268,7 @@ impl Added {
         }
     }
 
-    fn add(&mut self, more: Self) {
+    pub(super) fn add(&mut self, more: Self) {
         self.claim = self.claim.saturating_add(more.claim);
         for (name, amount) in more.generic.iter() {
             self.generic.add(name, amount);
@@ -395,41 +277,12 @@ impl Added {
         self.ports.extend(more.ports);
     }
 
-    fn apply(&self, candidate: &mut Candidate) {
+    pub(super) fn apply(&self, candidate: &mut Candidate) {
         candidate.claimed = candidate.claimed.saturating_add(self.claim);
         candidate.stock.take(&self.generic);
         candidate.containers += self.containers;
         candidate.taken.extend_from_slice(&self.ports);
     }
-}
-
-/// The first volume of a container that is on its node only.
-pub(super) fn tied_by<'a>(cluster: &Cluster, placement: &'a Placement) -> Option<&'a String> {
-    placement.volumes.iter().find(|name| {
-        let record = cluster.volume(placement.realm, name);
-        record.is_some_and(|record| record.residence.bound().is_some())
-    })
-}
-
-/// What runs on a node: containers that share a network of the cluster stay together.
-fn groups(cluster: &Cluster, node: NodeId) -> Vec<Group> {
-    let mut by_network: BTreeMap<NetworkId, usize> = BTreeMap::new();
-    let mut groups: Vec<BTreeMap<RequestId, Arc<Placement>>> = Vec::new();
-    let running = cluster.placements_on(node).filter(|one| one.claiming);
-    for placement in running {
-        let mut group = BTreeMap::from([(placement.request, Arc::clone(placement))]);
-        // Groups that this one joins are one from now on.
-        for network in &placement.networks {
-            if let Some(at) = by_network.get(network) {
-                group.append(&mut groups[*at]);
-            }
-        }
-        let networks = group.values().flat_map(|placement| &placement.networks);
-        by_network.extend(networks.map(|network| (*network, groups.len())));
-        groups.push(group);
-    }
-    let groups = groups.into_iter().filter(|group| !group.is_empty());
-    groups.map(|group| group.into_values().collect()).collect()
 }
 
 /// What a container that is planned is called.

@@ -1,6 +1,6 @@
 //! N+1, as the settings ask for it: no create, start or update may leave the pool unable to lose a node, or it is warned of.
 //!
-//! All that runs and is not tied to its node by a volume counts, whether or not it would be restarted elsewhere by
+//! All that claims something and is not tied to its node by a volume counts, whether or not it would be restarted elsewhere by
 //! itself. Its claims count alone: constraints and the like may forbid more.
 //!
 //! **Invariant**: it looks at what is promised with the choice in it, before the choice is committed.
@@ -9,7 +9,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::placing::Choice;
-use super::plan::tied_by;
 use super::{CreateOrder, Error, Manager};
 use crate::model::{NodeId, Placement, Realm, RequestId, Residence, Resources};
 use crate::scheduler::{self, Load, Standby, Survival};
@@ -99,15 +98,16 @@ impl Manager {
             generic: cluster.counted((&generic).into()),
         };
         let mut volumes = order.wanted.volumes.iter();
-        let movable = volumes.all(|volume| {
-            let record = cluster.volume(Realm::DEFAULT, &volume.name);
-            record.is_some_and(|record| {
-                matches!(
-                    record.residence,
-                    Residence::Shared { .. } | Residence::PerNode { .. }
-                )
-            })
-        });
+        let movable = !order.wanted.anonymous_volumes
+            && volumes.all(|volume| {
+                let record = cluster.volume(Realm::DEFAULT, &volume.name);
+                record.is_some_and(|record| {
+                    matches!(
+                        record.residence,
+                        Residence::Shared { .. } | Residence::PerNode { .. }
+                    )
+                })
+            });
         let replaced = self.replaced(order);
         let here = replaced
             .as_ref()
@@ -130,7 +130,6 @@ impl Manager {
             return None;
         }
         Some(Rehearsal {
-            manager: self,
             survival: self.survival().clone(),
             outlook: self.outlook(cluster),
         })
@@ -163,7 +162,10 @@ impl Manager {
         let growth = Growth {
             node: placement.node,
             more,
-            moves: tied_by(&cluster, placement).is_none().then_some(whole),
+            moves: self
+                .only_there(placement, &cluster)
+                .is_none()
+                .then_some(whole),
             instead_of: Some(placement.request),
         };
         if let Some(warning) = self.weigh(&cluster, growth)? {
@@ -198,7 +200,7 @@ impl Manager {
         survival.unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn outlook<'a>(&self, cluster: &'a Cluster) -> Outlook<'a> {
+    fn outlook<'a>(&'a self, cluster: &'a Cluster) -> Outlook<'a> {
         let hosts = self.fleet.hosts();
         let up = cluster.nodes().filter(|node| node.is_ready());
         let standbys = up.filter_map(|node| {
@@ -213,6 +215,7 @@ impl Manager {
             })
         });
         Outlook {
+            manager: self,
             cluster,
             standbys: standbys.collect(),
             grown: BTreeMap::new(),
@@ -222,6 +225,7 @@ impl Manager {
 
 /// The nodes as they stand, and what is about to be claimed on them.
 struct Outlook<'a> {
+    manager: &'a Manager,
     cluster: &'a Cluster,
     standbys: Vec<Standby>,
     grown: BTreeMap<NodeId, Vec<Growth>>,
@@ -283,7 +287,7 @@ impl Outlook<'_> {
         let running = self.cluster.placements_on(node);
         let running = running
             .filter(|one| one.claiming && !is_replaced(one))
-            .filter(|one| tied_by(self.cluster, one).is_none());
+            .filter(|one| self.manager.only_there(one, self.cluster).is_none());
         let running = running.map(|one| {
             let load = Load {
                 amount: one.claim,
@@ -336,7 +340,6 @@ fn listed(mut names: Vec<&str>) -> String {
 
 /// The pool as it would be with creates that are only planned.
 pub(super) struct Rehearsal<'a> {
-    manager: &'a Manager,
     survival: Survival,
     outlook: Outlook<'a>,
 }
@@ -349,14 +352,15 @@ impl Rehearsal<'_> {
         order: &CreateOrder<'_>,
         node: NodeId,
     ) -> Result<Option<String>, Error> {
-        let growth = self.manager.growth_by(order, node, self.outlook.cluster);
+        let manager = self.outlook.manager;
+        let growth = manager.growth_by(order, node, self.outlook.cluster);
         if growth.more.is_empty() {
             return Ok(None);
         }
         let before = self.outlook.standby(node).cloned();
         self.outlook.add(growth);
         let at_risk = self.outlook.at_risk(&mut self.survival);
-        let judged = self.manager.judged(self.outlook.warning(node, &at_risk));
+        let judged = manager.judged(self.outlook.warning(node, &at_risk));
         match (&judged, before) {
             (Err(_), Some(before)) => self.outlook.take_back(before),
             (Err(_), None) => {}

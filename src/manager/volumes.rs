@@ -28,8 +28,8 @@ use tokio::sync::{OwnedRwLockReadGuard, OwnedRwLockWriteGuard, RwLock};
 use super::{Error, Manager};
 use crate::engine::{EngineCall, EngineReply, Host, ListKind};
 use crate::model::{
-    Caller, LOCAL_DRIVER, NodeId, Realm, RequestId, Residence, Volume, VolumeKind, VolumeOrigin,
-    VolumeSpec,
+    Caller, LOCAL_DRIVER, NodeId, Placement, Realm, RequestId, Residence, Volume, VolumeKind,
+    VolumeOrigin, VolumeSpec,
 };
 use crate::scheduler::Pin;
 use crate::state::{Cluster, Command, NewVolume, Refusal};
@@ -113,6 +113,11 @@ pub struct VolumeRemovalOrder<'a> {
     pub call: EngineCall,
     /// Whether what cannot be reached now may wait.
     pub force: bool,
+}
+
+/// What engines call a volume that nobody gave a name.
+fn is_anonymous(name: &str) -> bool {
+    name.len() == 64 && name.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
 impl Manager {
@@ -205,6 +210,27 @@ impl Manager {
         self.commit_for(request, caller.clone(), add)
             .await
             .map(drop)
+    }
+
+    /// What a container mounts that is on its node only, in words.
+    pub(super) fn only_there(&self, placement: &Placement, cluster: &Cluster) -> Option<String> {
+        let seen = placement.container;
+        let seen = seen.and_then(|id| self.fleet.inventory.get(&id));
+        // Those of another container, or of its image, no create named.
+        let besides = seen.iter().flat_map(|seen| seen.volumes.iter());
+        let named = placement.volumes.iter().map(String::as_str);
+        let mut all = named.chain(besides.map(AsRef::as_ref));
+        all.find_map(|name| {
+            if let Some(record) = cluster.volume(placement.realm, name) {
+                return record.residence.bound().map(|_| format!("volume {name}"));
+            }
+            if is_anonymous(name) {
+                return Some("an anonymous volume".to_owned());
+            }
+            let host = self.fleet.host(&placement.node)?;
+            let spec = self.listed_volume(&host, name)?;
+            (spec.kind() == VolumeKind::OneNode).then(|| format!("volume {name}"))
+        })
     }
 
     /// The nodes that a container's volumes tie it to.

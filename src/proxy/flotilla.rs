@@ -111,7 +111,7 @@ async fn perform(proxy: &Proxy, operation: Operation, query: &Query, body: &Byte
         Operation::Add => add(proxy, body).await,
         Operation::Update(node) => update(proxy, &node, body).await,
         Operation::Explain(container) => explain(proxy, &container),
-        Operation::Plan => plan(proxy, query, body),
+        Operation::Plan => plan(proxy, query, body).await,
         Operation::Remove(node) => {
             let node = find(proxy, &node)?;
             let force = query.bool("force");
@@ -140,7 +140,7 @@ fn explain(proxy: &Proxy, container: &str) -> Outcome {
     }))
 }
 
-fn plan(proxy: &Proxy, query: &Query, body: &Bytes) -> Outcome {
+async fn plan(proxy: &Proxy, query: &Query, body: &Bytes) -> Outcome {
     let asked: AskPlan = read_json(body)?;
     let lose = asked
         .lose
@@ -153,17 +153,22 @@ fn plan(proxy: &Proxy, query: &Query, body: &Bytes) -> Outcome {
             "Count must be a number from 1 to {PLAN_MAX}, and is {count}"
         )));
     }
+    let losing = match lose {
+        Some(node) => Some(proxy.manager.losing(node).await),
+        None => None,
+    };
     let Some(create) = asked.create else {
         if lose.is_none() || asked.count.is_some() {
             return Err(ApiError::bad_parameter(
                 "a plan needs Create, the body of a container create, or Lose, the name of a node; Count goes with Create",
             ));
         }
-        return reply::ok_json(&proxy.manager.plan(None, lose).map_err(from_manager)?);
+        let plan = proxy.manager.plan(None, losing.as_ref());
+        return reply::ok_json(&plan.map_err(from_manager)?);
     };
     let create = with_command(create).to_string();
     let plan = order(proxy, create.as_bytes(), query.clone(), |order| {
-        proxy.manager.plan(Some((order, count)), lose)
+        proxy.manager.plan(Some((order, count)), losing.as_ref())
     });
     reply::ok_json(&plan?)
 }

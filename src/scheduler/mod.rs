@@ -48,7 +48,7 @@ pub use receivers::{PullTo, Receiver, receivers};
 pub use refusal::{Grouped, Reason, Refusal, Unfit};
 pub use request::{Near, Pin, Request};
 pub use strategy::{NoStrategy, Strategy};
-pub use survival::{Load, Standby, Survival, homeless};
+pub use survival::{Load, Standby, Survival, best_fit, homeless};
 
 /// Where the container goes.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -10,6 +10,7 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::{Candidate, Refusal, Request, Sources, passes, refuse};
 use crate::model::generic::{Stock, Wishes};
 use crate::model::{NodeId, Resources};
 
@@ -151,6 +152,20 @@ impl Plan {
 /// Of the claims of a node, by their places in the list, those that would find no room on the others.
 pub fn homeless(claims: &[Load], lost: NodeId, nodes: &[Standby]) -> Vec<usize> {
     pack(claims, lost, nodes, &stated(nodes)).homeless
+}
+
+/// Of the nodes that fit, the one that is left with least: where N+1 packs what a lost node ran, if it fits there.
+pub fn best_fit<'a>(
+    request: &Request,
+    candidates: &'a [Candidate],
+) -> Result<&'a Candidate, Refusal> {
+    let sources = Sources::new(candidates);
+    let fits = candidates
+        .iter()
+        .filter(|candidate| passes(request, candidate, &sources));
+    let left = |candidate: &Candidate| candidate.free().saturating_sub(request.claim);
+    let best = fits.min_by_key(|candidate| (size(left(candidate)), candidate.node));
+    best.ok_or_else(|| refuse(request, candidates, &sources))
 }
 
 /// What nodes state that they have beside CPU and memory.

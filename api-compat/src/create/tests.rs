@@ -339,3 +339,34 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn volumes_without_a_name_are_noticed() {
+    let check = |config: &str, host: &str, expected: bool| {
+        let body = format!(r#"{{"Image":"x"{config},"HostConfig":{host}}}"#);
+        let body = Body::parse(body.as_bytes()).expect("a body");
+        let create = body.read().expect("readable");
+        assert_eq!(create.anonymous_volumes, expected, "{config} {host}");
+    };
+    let paths = r#","Volumes":{"/data/":{}}"#;
+    check("", "null", false);
+    check(paths, "null", true);
+    check(paths, r#"{"Binds":["db:/data"]}"#, false);
+    check(paths, r#"{"Binds":["db:/other"]}"#, true);
+    check("", r#"{"Binds":["/data"]}"#, true);
+    check(
+        paths,
+        r#"{"Mounts":[{"Type":"tmpfs","Target":"/data"}]}"#,
+        false,
+    );
+    check(
+        "",
+        r#"{"Mounts":[{"Type":"volume","Target":"/data"}]}"#,
+        true,
+    );
+    check(
+        "",
+        r#"{"Mounts":[{"Type":"volume","Source":"db","Target":"/data"}]}"#,
+        false,
+    );
+}

@@ -24,6 +24,8 @@ pub(crate) fn cases() -> Vec<Case> {
         case("a_node_takes_no_more_than_its_slots", slots),
         case("a_decision_is_explained_and_planned", explained),
         case("planned_creates_go_where_real_ones_would", planned),
+        case("what_a_lost_node_runs_is_told_apart", lost),
+        case("what_a_create_said_outlives_a_manager", lost_unseen),
         case("a_decision_is_told_of_its_own_container", told_apart),
         case("what_is_kept_for_the_system_is_not_promised", reserved),
         case("more_may_be_promised_but_not_to_one", beyond_the_machine),
@@ -316,6 +318,112 @@ fn planned(lab: &Lab) -> Result<()> {
     Ok(())
 }
 
+/// What a plan says of a container of the node that is lost: `on NODE` or why it would run nowhere.
+fn fate(said: &str, container: &str) -> Result<String> {
+    let lines = said.lines().map(str::trim_start);
+    let found = lines.filter_map(|line| line.strip_prefix(container));
+    let mut found = found.map(|rest| rest.trim_start_matches([':', ' ']));
+    let fate = found
+        .next()
+        .with_context(|| format!("{container} is not in: {said}"))?;
+    ensure!(found.next().is_none(), "{container} is there twice: {said}");
+    Ok(fate.to_owned())
+}
+
+fn lost(lab: &Lab) -> Result<()> {
+    let pool = Pool::over(lab)?;
+    let run = |name: &str, options: &str| {
+        let home = "-e constraint:node==~host1";
+        pool.ok(&format!(
+            "run -d --name={name} {home} {options} busybox sleep 600"
+        ))?;
+        ensure!(pool.node_of(name)? == "host1", "{name} is elsewhere");
+        Ok(())
+    };
+    let lose = || pool.flotilla("plan --lose host1")?.ok();
+    let own = lab.host(0);
+    own.docker(&["run", "-d", "--name=own", "busybox", "sleep", "600"])?;
+    own.docker(&[
+        "commit",
+        "--change=LABEL com.flotilla.constraint=zone==nowhere",
+        "own",
+        "labelled",
+    ])?;
+    run("web", "")?;
+    run("side", "--network=container:web")?;
+    run("peek", "--pid=container:web")?;
+    run("anon", "-v /data")?;
+    run("from", "--volumes-from=anon")?;
+    run("db", "-v data:/data")?;
+    run("app", "--link=db")?;
+    run("near", "-m 64m -e affinity:container==web")?;
+    pool.ok("create --name=idle -e constraint:node==~host1 busybox true")?;
+    // Another one has the port on each of the others, and there it is a hint.
+    let exposing = "--network=host --expose=9072";
+    run("hint", exposing)?;
+    for node in ["host2", "host3"] {
+        let options = format!("{exposing} -e constraint:node=={node}");
+        pool.ok(&format!("run -d {options} busybox sleep 600"))?;
+    }
+    let image = || Ok(pool.run("image inspect labelled")?.code == 0);
+    integration::wait::until_true("the image is seen", crate::SOON, image)?;
+    pool.ok("run -d --name=wanted -e constraint:node==~host1 labelled sleep 600")?;
+    pool.comes_to_say("ps -f name=own --format {{.Names}}", "own", crate::SOON)?;
+    let said = lose()?;
+    for (container, expected) in [
+        ("anon", "an anonymous volume is on that node only"),
+        ("from", "an anonymous volume is on that node only"),
+        ("db", "volume data is on that node only"),
+        ("app", "it stays with db: volume data is on that node only"),
+        ("own", "it was made on that node itself"),
+    ] {
+        let fate = fate(&said, container)?;
+        ensure!(fate == expected, "{container}: {fate}");
+    }
+    for container in ["web", "side", "peek", "near", "idle", "hint", "wanted"] {
+        let fate = fate(&said, container)?;
+        ensure!(fate.starts_with("on host"), "{container}: {fate}");
+    }
+    for beside in ["side", "peek", "near"] {
+        ensure!(fate(&said, beside)? == fate(&said, "web")?, "{said}");
+    }
+    pool.ok("stop -t 0 web")?;
+    let fate = fate(&lose()?, "side")?;
+    ensure!(fate == "it needs web, which does not run", "{fate}");
+    own.docker(&["rm", "-f", "own"])?;
+    pool.ok("rm -f wanted")?;
+    own.docker(&["rmi", "labelled"])?;
+    // Where there is no other node.
+    drop(pool);
+    let alone = Pool::of(&[lab.host(1).tcp()], &[])?;
+    alone.ok("run -d --name=web busybox sleep 600")?;
+    let name = alone.node_of("web")?;
+    let said = alone.flotilla(&format!("plan --lose {name}"))?.ok()?;
+    contains(&said, "web: no node would be left")
+}
+
+fn lost_unseen(lab: &Lab) -> Result<()> {
+    let mut pool = Pool::over(lab)?;
+    let options = "--restart=always -e constraint:node==host1";
+    pool.ok(&format!("run -d --name=pinned {options} busybox sleep 600"))?;
+    let options = "--restart=always -e constraint:node==~host1";
+    pool.ok(&format!(
+        "run -d --name=anon -v /data {options} busybox sleep 600"
+    ))?;
+    lab.host(0).power_off()?;
+    pool.manager.stop()?;
+    pool.manager.start_again()?;
+    pool.wait_until_ready(2)?;
+    let said = pool.flotilla("plan --lose host1")?.ok()?;
+    contains(
+        &said,
+        "pinned: no node fits: host2, host3 excluded by constraint node==host1",
+    )?;
+    contains(&said, "anon: an anonymous volume is on that node only")?;
+    lab.host(0).power_on()?;
+    pool.wait_until_ready(3)
+}
+
 fn told_apart(lab: &Lab) -> Result<()> {
     let pool = Pool::over(lab)?;
     pool.ok("run -d --name=web -e constraint:node==host2 busybox sleep 600")?;
@@ -558,6 +666,16 @@ fn survivable(lab: &Lab) -> Result<()> {
             "would find no room elsewhere if that node was lost",
         )?;
         pool.ok("rm -f g1")?;
+        // What has a volume on its node only cannot move, and needs no room elsewhere.
+        for name in ["v1", "v2", "v3"] {
+            pool.ok(&format!(
+                "run -d --name={name} -m 150m -v /data busybox sleep 600"
+            ))?;
+        }
+        pool.ok("run -d --name=v4 -m 40m busybox sleep 600")?;
+        let said = pool.flotilla("plan --lose host1")?.ok()?;
+        contains(&said, "an anonymous volume is on that node only")?;
+        pool.ok("rm -f v1 v2 v3 v4")?;
     }
     let pool = begin("warn")?;
     for name in ["a1", "a2", "a3", "a4"] {

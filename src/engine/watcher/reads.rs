@@ -196,6 +196,7 @@ impl Watcher {
             claim: inspected.claim,
             generic: inspected.generic.clone(),
             exposed: inspected.exposed.clone(),
+            needs: inspected.needs.clone(),
             outdated: false,
         });
         container.since = Since {

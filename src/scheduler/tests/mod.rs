@@ -682,6 +682,32 @@ fn a_decision_says_how_each_node_stood() {
 }
 
 #[test]
+fn the_best_fit_is_left_with_least() {
+    let check = |free: &[u64], expected: &str| {
+        let nodes = (1..).zip(free);
+        let nodes: Vec<_> = nodes
+            .map(|(number, free)| with_free_memory(number, free * GIB))
+            .collect();
+        let asked = Request {
+            claim: Resources::new(0, 2 * GIB),
+            ..request()
+        };
+        let found = match best_fit(&asked, &nodes) {
+            Ok(node) => node.name.to_string(),
+            Err(why) => why.to_string(),
+        };
+        assert_eq!(found, expected, "{free:?}");
+    };
+    check(&[4, 3, 8], "host2");
+    check(&[3, 3], "host1");
+    check(&[1, 8], "host2");
+    check(
+        &[1, 1],
+        "no node fits: host1, host2 lack memory (need 2GiB; 1GiB, 1GiB free of 8GiB)",
+    );
+}
+
+#[test]
 fn a_ledger_gives_back_what_it_held() {
     let asked = Request {
         claim: Resources::new(0, 5 * GIB),
