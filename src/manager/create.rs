@@ -100,6 +100,7 @@ impl Manager {
     pub async fn create(self: &Arc<Self>, order: CreateOrder<'_>) -> Result<Created, Error> {
         self.until_a_node_is_counted().await;
         let mut not_on = BTreeSet::new();
+        let mut earlier = None;
         loop {
             let name = match &order.name {
                 Some(name) => {
@@ -119,21 +120,17 @@ impl Manager {
             let choice = &reserved.choice;
             let host = &choice.host;
             let made = self.prepare_and_make(&order, &name, request, choice).await;
+            let made = made.map_err(|error| error.after(earlier.take()));
             if !made.as_ref().is_ok_and(is_created) {
                 self.release(request, &order.caller).await;
             }
             not_on.insert(host.tag.id);
-            let engine_failed = match &made {
-                Ok(reply) => reply.status.is_server_error(),
-                Err(Error::Engine(error)) => error.is_transient(),
-                // What one node lacks another may have.
-                Err(Error::NotBrought { .. } | Error::NoSuchPath { .. }) => true,
-                Err(_) => false,
-            };
+            // Engines refuse at once what they have no addresses for, so it does not count how many do.
+            let is_worth_it = not_on.len() < ATTEMPTS || lacks_addresses(&made);
             // The engine is at fault, not the request: another node may do better.
-            if engine_failed && not_on.len() < ATTEMPTS && self.place(&order, &not_on, None).is_ok()
-            {
+            if is_of_its_node(&made) && is_worth_it && self.place(&order, &not_on, None).is_ok() {
                 tracing::warn!(node = %host.tag.name, "an engine failed to create a container");
+                earlier = made.err();
                 continue;
             }
             return made.map(|reply| Created {
@@ -415,6 +412,31 @@ fn exposed(ports: &[PortClaim]) -> Box<[PublishedPort]> {
     let claims = ports.iter();
     let exposed = claims.filter(|claim| claim.origin == PortOrigin::Exposed);
     exposed.map(|claim| claim.port).collect()
+}
+
+/// Whether a create failed for what is so on its node, and may not be so on another.
+fn is_of_its_node(made: &Result<EngineReply, Error>) -> bool {
+    match made {
+        Ok(reply) => reply.status.is_server_error(),
+        Err(Error::Engine(error)) => error.is_transient(),
+        Err(Error::NetworkNotMade { status, .. }) => {
+            status.is_server_error() || lacks_addresses(made)
+        }
+        // What one node lacks another may have.
+        Err(Error::NotBrought { .. } | Error::NoSuchPath { .. }) => true,
+        // Not a node that was lost while it made a network: the next might be lost for the same reason.
+        Err(_) => false,
+    }
+}
+
+fn lacks_addresses(made: &Result<EngineReply, Error>) -> bool {
+    matches!(
+        made,
+        Err(Error::NetworkNotMade {
+            lacks_addresses: true,
+            ..
+        })
+    )
 }
 
 fn is_created(reply: &EngineReply) -> bool {

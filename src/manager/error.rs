@@ -1,5 +1,7 @@
 //! Why the manager did not do what was asked.
 
+use http::StatusCode;
+
 use crate::engine;
 use crate::model::{ContainerId, NodeName, Shortfall};
 use crate::scheduler;
@@ -55,6 +57,29 @@ pub enum Error {
         /// The node.
         node: NodeName,
     },
+    /// Engines refused to make a network that a container is to join.
+    #[error("network {network} cannot be made on {why}")]
+    NetworkNotMade {
+        /// Its name.
+        network: String,
+        /// What the last of them answered.
+        status: StatusCode,
+        /// Each node with what its engine said.
+        why: String,
+        /// Whether the last node has no addresses for it: another node may have them.
+        lacks_addresses: bool,
+    },
+    /// A node was lost while it made a network.
+    #[error(
+        "node {node} was lost while it made network {network}, so no other node is asked to: a subnet that holds an address \
+         which the node needs cuts it off"
+    )]
+    LostMakingNetwork {
+        /// The name of the network.
+        network: String,
+        /// The node.
+        node: NodeName,
+    },
     /// No node can take the container, and why for each.
     #[error(transparent)]
     NoNode(#[from] scheduler::Refusal),
@@ -106,6 +131,23 @@ fn growth(claim: u64, short: &Shortfall) -> String {
     )
 }
 
+impl Error {
+    /// This error after another node failed with `earlier`: that a network could not be made says why for each node.
+    pub(super) fn after(mut self, earlier: Option<Self>) -> Self {
+        if let Self::NetworkNotMade { network, why, .. } = &mut self
+            && let Some(Self::NetworkNotMade {
+                network: before,
+                why: reasons,
+                ..
+            }) = earlier
+            && before == *network
+        {
+            *why = format!("{reasons}; on {why}");
+        }
+        self
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -136,5 +178,35 @@ mod tests {
             format!("{start} 30MiB more, 20MiB free of 300MiB)")
         );
         assert_eq!(said(170), format!("{start} 170MiB, 20MiB free of 300MiB)"));
+    }
+
+    #[test]
+    fn each_node_that_could_not_make_a_network_says_why() {
+        let unmade = |network: &str, why: &str| Error::NetworkNotMade {
+            network: network.to_owned(),
+            status: StatusCode::BAD_REQUEST,
+            why: why.to_owned(),
+            lacks_addresses: true,
+        };
+        let check = |error: Error, earlier: Option<Error>, expected: &str| {
+            assert_eq!(error.after(earlier).to_string(), expected);
+        };
+        let said = "network n cannot be made on node a: full";
+        check(unmade("n", "node a: full"), None, said);
+        check(
+            unmade("n", "node b: taken"),
+            Some(unmade("n", "node a: full")),
+            "network n cannot be made on node a: full; on node b: taken",
+        );
+        check(
+            unmade("n", "node a: full"),
+            Some(unmade("m", "node b: taken")),
+            said,
+        );
+        check(
+            Error::Impossible("no".to_owned()),
+            Some(unmade("m", "node b: taken")),
+            "no",
+        );
     }
 }

@@ -92,6 +92,11 @@ pub(crate) fn from_manager(error: manager::Error) -> ApiError {
         manager::Error::NoSuchPath { .. } | manager::Error::Ambiguous(_) => {
             ApiError::bad_parameter(error.to_string())
         }
+        manager::Error::NetworkNotMade { status, .. } => ApiError {
+            status,
+            message: error.to_string(),
+        },
+        manager::Error::LostMakingNetwork { .. } => ApiError::unavailable(error.to_string()),
         manager::Error::NotBrought { .. } => ApiError::unavailable(error.to_string()),
         manager::Error::Refused(Refusal::NameTaken {
             kind: NameKind::Network,

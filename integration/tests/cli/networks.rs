@@ -27,6 +27,7 @@ pub(crate) fn cases() -> Vec<Case> {
         case("containers_join_and_leave_networks", connected),
         case("a_network_in_use_stays", in_use),
         case("what_does_not_run_lets_its_network_go", let_go),
+        case("another_node_has_the_addresses", elsewhere),
         case("unused_networks_are_pruned", pruned),
         case("strangers_keep_a_network_where_they_are", strangers),
         case("compose_brings_up_a_project_with_networks", compose),
@@ -58,6 +59,11 @@ pub(crate) fn holders(lab: &Lab, name: &str) -> Result<Vec<String>> {
         }
     }
     Ok(holders)
+}
+
+fn comes_to_hold(lab: &Lab, name: &str, expected: &[&str]) -> Result<()> {
+    let what = format!("{name} to be on {expected:?}");
+    wait::until_true(&what, SOON, || Ok(holders(lab, name)? == expected))
 }
 
 fn nothing_is_left(lab: &Lab) -> Result<()> {
@@ -439,6 +445,37 @@ fn let_go(lab: &Lab) -> Result<()> {
         pool.ok("network rm front")?;
     }
     nothing_is_left(lab)
+}
+
+fn elsewhere(lab: &Lab) -> Result<()> {
+    let pool = Pool::over(lab)?;
+    let takes = |host: &Host| {
+        host.docker(&["network", "create", "--subnet", "10.83.0.0/24", "taken"])
+            .map(drop)
+    };
+    takes(lab.host(0))?;
+    takes(lab.host(1))?;
+    pool.ok("network create --subnet 10.83.0.0/24 front")?;
+    pool.ok("run -d --name=c1 --network front busybox sleep 600")?;
+    ensure!(pool.node_of("c1")? == "host3", "{}", pool.node_of("c1")?);
+    pool.ok("rm -f c1")?;
+    comes_to_hold(lab, "front", &[])?;
+    // Where it is bound to a node, that one says why, and so does each where none can make it.
+    let said = |host: usize| {
+        format!(
+            "node host{host}: invalid pool request: Pool overlaps with other one on this address space"
+        )
+    };
+    let run = "run -d --network front";
+    pool.refuses(
+        &format!("{run} -e constraint:node==host2 busybox true"),
+        &format!("network front cannot be made on {}", said(2)),
+    )?;
+    takes(lab.host(2))?;
+    for host in 1..=3 {
+        pool.refuses(&format!("{run} busybox true"), &said(host))?;
+    }
+    pool.says("ps -aq", "")
 }
 
 fn pruned(lab: &Lab) -> Result<()> {

@@ -1,6 +1,7 @@
 //! What engines have of networks: made before a container joins them, removed when nothing needs them there.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,9 +12,9 @@ use bytes::Bytes;
 use http::StatusCode;
 
 use super::{Joins, PATIENCE, Turn, lock};
-use crate::engine::{self, EngineCall, Host, ListKind, OwnNetwork};
+use crate::engine::{self, EngineCall, EngineReply, Host, ListKind, OwnNetwork};
 use crate::manager::{Error, Manager};
-use crate::model::{Network, NetworkId, NodeId, Realised};
+use crate::model::{Network, NetworkId, NodeId, NodeName, Realised};
 use crate::state::Command;
 use crate::tasks::{Stopping, spawn_stream};
 
@@ -119,24 +120,11 @@ impl Manager {
         let body = for_engine(network.spec.as_bytes(), &network.name, &own)
             .map_err(|error| Error::Impossible(format!("network {}: {error}", network.name)))?;
         let call = EngineCall::post("/networks/create", Some(Bytes::from(body)));
+        // One that is down already was not lost by what is asked now.
+        host.ready()?;
         host.tag.networks.expect(&network.name, network.id);
         let answer = tokio::time::timeout(PATIENCE, host.call(call)).await;
         let answer = answer.unwrap_or_else(|_| Err(host.no_answer(PATIENCE)));
-        let failed = |status: StatusCode, message: String| {
-            host.tag.networks.expect_no_more(&network.name);
-            engine::Error::Refused {
-                node: host.tag.name.clone(),
-                // To a client that creates a container, 404 means that the image is missing.
-                status: match status {
-                    StatusCode::NOT_FOUND => StatusCode::BAD_REQUEST,
-                    status => status,
-                },
-                message: format!(
-                    "network {} cannot be made on node {}: {message}",
-                    network.name, host.tag.name
-                ),
-            }
-        };
         match answer {
             Ok(reply) if reply.status.is_success() => {
                 tracing::info!(network = network.name, node = %host.tag.name, "network made");
@@ -146,10 +134,13 @@ impl Manager {
                 host.tag.networks.expect_no_more(&network.name);
                 Ok(reply.status)
             }
-            Ok(reply) => Err(failed(reply.status, reply.message()).into()),
+            Ok(reply) => {
+                host.tag.networks.expect_no_more(&network.name);
+                Err(refused(&network.name, &host.tag.name, &reply))
+            }
             Err(error) => {
                 host.tag.networks.expect_no_more(&network.name);
-                Err(error.into())
+                Err(lost(&network.name, &host.tag.name, error))
             }
         }
     }
@@ -246,6 +237,54 @@ impl Manager {
     }
 }
 
+/// What it means that an engine refused to make a network.
+fn refused(network: &str, node: &NodeName, reply: &EngineReply) -> Error {
+    let message = reply.message();
+    Error::NetworkNotMade {
+        network: network.to_owned(),
+        // To a client that creates a container, 404 means that the image is missing.
+        status: match reply.status {
+            StatusCode::NOT_FOUND => StatusCode::BAD_REQUEST,
+            status => status,
+        },
+        lacks_addresses: lacks_addresses(&message),
+        why: format!("node {node}: {message}"),
+    }
+}
+
+/// Whether an engine's words for a network that it cannot make say that the addresses are given away there. The last is
+/// that of Engine 20.10.
+fn lacks_addresses(message: &str) -> bool {
+    let words = [
+        "all predefined address pools have been fully subnetted",
+        "Pool overlaps with other one on this address space",
+        "could not find an available, non-overlapping",
+    ];
+    words.iter().any(|words| message.contains(words))
+}
+
+/// What it means that an engine did not answer for a network: that it was lost making it, if it was asked at all.
+fn lost(network: &str, node: &NodeName, error: engine::Error) -> Error {
+    let was_asked = match &error {
+        engine::Error::Unreachable { source, .. } => !matches!(
+            source.kind(),
+            io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound
+        ),
+        engine::Error::Down { .. } => true,
+        engine::Error::Refused { .. }
+        | engine::Error::Garbled { .. }
+        | engine::Error::Unfit { .. } => false,
+    };
+    if !was_asked {
+        return error.into();
+    }
+    tracing::warn!(network, %error, "a node was lost while it made a network");
+    Error::LostMakingNetwork {
+        network: network.to_owned(),
+        node: node.clone(),
+    }
+}
+
 /// Whether the state knows what the engine has.
 fn is_recorded(network: &Network, node: NodeId, own: &OwnNetwork) -> bool {
     network.realised
@@ -259,4 +298,51 @@ fn is_recorded(network: &Network, node: NodeId, own: &OwnNetwork) -> bool {
 /// container of the node joins it.
 pub(super) fn is_left_over(bound: Option<NodeId>, node: NodeId, joined: bool) -> bool {
     bound != Some(node) && !joined
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn another_node_may_have_the_addresses() {
+        for (message, expected) in [
+            (
+                "all predefined address pools have been fully subnetted",
+                true,
+            ),
+            (
+                "invalid pool request: Pool overlaps with other one on this address space",
+                true,
+            ),
+            (
+                "could not find an available, non-overlapping IPv4 address pool among the defaults to assign to the network",
+                true,
+            ),
+            ("bridge driver doesn't support multiple subnets", false),
+        ] {
+            assert_eq!(lacks_addresses(message), expected, "{message}");
+        }
+    }
+
+    #[test]
+    fn a_node_that_was_not_reached_was_not_lost_by_the_network() {
+        let node: NodeName = "host1".parse().expect("a name");
+        let unreachable = |kind: io::ErrorKind| engine::Error::Unreachable {
+            node: node.clone(),
+            source: kind.into(),
+        };
+        let check = |error: engine::Error, expected: bool| {
+            let said = error.to_string();
+            let is_lost = matches!(lost("n", &node, error), Error::LostMakingNetwork { .. });
+            assert_eq!(is_lost, expected, "{said}");
+        };
+        check(unreachable(io::ErrorKind::ConnectionRefused), false);
+        check(unreachable(io::ErrorKind::NotFound), false);
+        check(unreachable(io::ErrorKind::TimedOut), true);
+        check(unreachable(io::ErrorKind::ConnectionReset), true);
+        let last_seen = "last seen 3s ago".to_owned();
+        let node = node.clone();
+        check(engine::Error::Down { node, last_seen }, true);
+    }
 }
