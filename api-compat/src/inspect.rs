@@ -97,12 +97,32 @@ pub fn edit(inspect: &[u8], shown: &ShownAs<'_>) -> Result<Vec<u8>, Malformed> {
             edit.replace(id, quote(&ours));
         }
     }
+    if let Some(failure) = root.at(&["State", "Error"]) {
+        let words = failure.str().unwrap_or_default();
+        if let Cow::Owned(told) = with_our_ids(&words, shown.network_id) {
+            edit.replace(failure, quote(&told));
+        }
+    }
     if let (true, Some(name)) = (shown.prefix_name, root.get("Name")) {
         let prefixed = format!("/{}{}", shown.node.name, name.str().unwrap_or_default());
         edit.replace(name, quote(&prefixed));
     }
     edit.set(&["Node"], &shown.node.to_json());
     Ok(edit.finish())
+}
+
+/// An engine's words, with the ids that clients know networks by in place of its own; borrowed if there are none.
+pub fn with_our_ids<'a>(
+    words: &'a str,
+    network_id: &dyn Fn(&str) -> Option<String>,
+) -> Cow<'a, str> {
+    let mut told = Cow::Borrowed(words);
+    for word in words.split(|c: char| !c.is_ascii_alphanumeric()) {
+        if let Some(ours) = network_id(word) {
+            told = Cow::Owned(told.replace(word, &ours));
+        }
+    }
+    told
 }
 
 fn show_address<'a>(edit: &mut Edit<'a>, bindings: View<'a>, address: &str) {
@@ -346,6 +366,26 @@ mod tests {
             r#"{"NetworkMode":"container:8dfa","Links":["/db:/web/db"],"VolumesFrom":["data:ro"],"PidMode":"container:x","IpcMode":"container:y"}"#,
             &["8dfa", "db", "data", "x", "y"],
         );
+    }
+
+    #[test]
+    fn what_failed_names_networks_as_clients_know_them() {
+        let told = |error: &str| {
+            let inspect = format!(r#"{{"State":{{"Error":{}}}}}"#, quote(error));
+            let shown = edit(inspect.as_bytes(), &shown_as(None, false, &[])).expect("JSON");
+            let shown: serde_json::Value = serde_json::from_slice(&shown).expect("JSON");
+            shown["State"]["Error"].as_str().map(str::to_owned)
+        };
+        for (error, expected) in [
+            ("network abc not found", "network net1 not found"),
+            (
+                "network abcd not found: \"x\"",
+                "network abcd not found: \"x\"",
+            ),
+            ("", ""),
+        ] {
+            assert_eq!(told(error).as_deref(), Some(expected));
+        }
     }
 
     #[test]

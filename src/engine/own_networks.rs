@@ -5,9 +5,11 @@
 //! **Invariant**: a network that was made for the cluster is never told of by the id that its engine knows it by, from the
 //! event that tells of its making to the one that tells of its end.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
+use api_compat::inspect::with_our_ids;
 use api_compat::json_view::View;
 use api_compat::labels;
 
@@ -59,6 +61,11 @@ impl OwnNetworks {
             .filter(|own| own.engine_id == engine_id)
             .map(|own| own.id)
             .next()
+    }
+
+    /// The engine's words with our ids in place of its own.
+    pub fn in_our_words<'a>(&self, words: &'a str) -> Cow<'a, str> {
+        with_our_ids(words, &|id| self.our_id(id).map(|ours| ours.to_string()))
     }
 
     /// Our id for a network that a container of the engine joins. One that never ran knows its name only.
@@ -183,6 +190,16 @@ mod tests {
             known.listed(vec![]);
         }
         assert_eq!(known.our_id(&theirs), None);
+    }
+
+    #[test]
+    fn the_engines_words_have_our_ids() {
+        let known = OwnNetworks::default();
+        known.listed(vec![own(1, 7, "front")]);
+        known.listed(vec![]);
+        let words = |id: NetworkId| format!("network {id} not found");
+        assert_eq!(known.in_our_words(&words(id(7))), words(id(1)));
+        assert_eq!(known.in_our_words(&words(id(8))), words(id(8)));
     }
 
     #[test]

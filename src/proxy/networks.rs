@@ -28,7 +28,7 @@ use super::reply::{self, Outcome, from_engine, from_manager, ok_json};
 use super::short_lists::Gathered;
 use super::{Proxy, fan_out, nodes};
 use crate::clock;
-use crate::engine::{Container, EngineCall, Host, ListKind, OwnNetwork};
+use crate::engine::{Container, EngineCall, EngineReply, Host, ListKind, OwnNetwork};
 use crate::manager::NewNetwork;
 use crate::model::{self, Caller, NetworkId, NodeId, Placement};
 
@@ -419,7 +419,8 @@ fn can_be_made(proxy: &Proxy, asked: &Create<'_>, host: Option<&Host>) -> Result
     }
     if asked.is_config && host.is_none() {
         return Err(ApiError::not_implemented(
-            "a configuration network means something on its own host only: give the node in its name (NODE/NAME), and in that              of each network that is made from it",
+            "a configuration network means something on its own host only: give the node in its name (NODE/NAME), and in \
+             that of each network that is made from it",
         ));
     }
     let hosts = proxy.fleet.hosts();
@@ -485,19 +486,29 @@ async fn join_or_leave(proxy: &Proxy, mut exchange: Exchange) -> Outcome {
         Err(_) if forced && leaves => {
             let place = match find(proxy, &reference)? {
                 Meant::Cluster(network) => {
-                    its_place(proxy, &network).map(|(host, id)| (host, id.to_string()))
+                    let its_place = its_place(proxy, &network);
+                    its_place.map(|(host, id)| (host, id.to_string(), Some(network)))
                 }
                 Meant::Engines(places) => {
                     let first = places.into_iter().next();
-                    first.map(|place| (place.host, place.id))
+                    first.map(|place| (place.host, place.id, None))
                 }
             };
-            let (host, id) = place.ok_or_else(|| not_found(&reference))?;
+            // What is on no node has no endpoints.
+            let no_endpoint =
+                || ApiError::not_found(format!("endpoint {container_name} not found"));
+            let (host, id, ours) = place.ok_or_else(no_endpoint)?;
             let answer = host
                 .call(post(&id, body.clone()))
                 .await
                 .map_err(from_engine)?;
-            return Ok(reply::passed_on(answer));
+            let Some(network) = ours else {
+                return Ok(reply::passed_on(answer));
+            };
+            return told_by_name(answer, &id, &network.name).map_err(|error| {
+                let is_gone = error.status == StatusCode::NOT_FOUND;
+                if is_gone { no_endpoint() } else { error }
+            });
         }
         Err(error) => return Err(error),
     };
@@ -546,7 +557,15 @@ async fn join_or_leave(proxy: &Proxy, mut exchange: Exchange) -> Outcome {
                     let last = if joins { "connect" } else { "disconnect" };
                     change.settle(runs.then_some(last)).await;
                 }
-                Ok(reply::passed_on(answer))
+                let Some(ours) = &ours else {
+                    return Ok(reply::passed_on(answer));
+                };
+                // Its last container has left it a moment ago, and the network its node.
+                let is_gone = leaves && answer.status == StatusCode::NOT_FOUND;
+                told_by_name(answer, &network, &ours.name).map_err(|error| match is_gone {
+                    true => not_connected(&container.id, &ours.name),
+                    false => error,
+                })
             }
             Err(error) => {
                 // Whether it was done, or the node is lost, shows then.
@@ -590,6 +609,19 @@ async fn leave_later(
     let later = manager.leave_network_later(network.id, &placement, caller);
     later.await.map_err(from_manager)?;
     Ok(reply::status(StatusCode::OK))
+}
+
+/// An engine's answer about a network of the cluster. An error that names the network by the engine's id, which no client
+/// knows, names it as clients do.
+fn told_by_name(answer: EngineReply, engine_id: &str, name: &str) -> Outcome {
+    let message = answer.message();
+    if answer.status.is_success() || !message.contains(engine_id) {
+        return Ok(reply::passed_on(answer));
+    }
+    Err(ApiError {
+        status: answer.status,
+        message: message.replace(engine_id, name),
+    })
 }
 
 /// An engine's words for a container that is in another network, if any.
@@ -764,4 +796,33 @@ async fn prune_ours(
         }
     }
     Ok(pruned)
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderMap;
+
+    use super::*;
+
+    #[test]
+    fn the_engines_own_id_of_a_network_is_told_to_nobody() {
+        let answer = |status: u16, message: &str| EngineReply {
+            status: StatusCode::from_u16(status).expect("a status"),
+            headers: HeaderMap::new(),
+            body: format!("{{\"message\":\"{message}\"}}").into(),
+        };
+        let check = |status: u16, message: &str, expected: &str| {
+            let told = told_by_name(answer(status, message), "0a1b", "front");
+            let told = told.map_or_else(|error| error.message, |_| "passed on".to_owned());
+            assert_eq!(told, expected);
+        };
+        check(404, "network 0a1b not found", "network front not found");
+        check(
+            500,
+            "container c is not connected to the network 0a1b",
+            "container c is not connected to the network front",
+        );
+        check(404, "No such container: c", "passed on");
+        check(200, "0a1b", "passed on");
+    }
 }

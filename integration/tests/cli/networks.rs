@@ -375,8 +375,21 @@ fn connected(lab: &Lab) -> Result<()> {
             "is not connected to",
         )?;
     }
+    // What has left is not connected, whether its node still has the network or not.
     pool.ok("network disconnect front on-host1")?;
+    let apart = format!(
+        "container {} is not connected to network front",
+        pool.inspect("on-host1")?["Id"].as_str().unwrap_or_default()
+    );
+    for _ in 0..3 {
+        pool.refuses("network disconnect front on-host1", &apart)?;
+        pool.refuses("network disconnect -f front on-host1", &apart)?;
+    }
     comes_to_nothing(lab)?;
+    pool.refuses(
+        "network disconnect -f front nosuch",
+        "endpoint nosuch not found",
+    )?;
     pool.says(
         "inspect -f '{{len .NetworkSettings.Networks}}' on-host1",
         "1",
@@ -427,7 +440,7 @@ fn in_use(lab: &Lab) -> Result<()> {
 fn let_go(lab: &Lab) -> Result<()> {
     let pool = Pool::over(lab)?;
     for remove in ["network rm front", "network prune -f"] {
-        pool.ok("network create front")?;
+        let id = pool.ok("network create front")?;
         pool.ok("create --name=made --network front busybox sleep 600")?;
         pool.ok("run -d --name=ended --network front busybox true")?;
         pool.comes_to_say("inspect -f {{.State.Status}} ended", "exited", SOON)?;
@@ -439,8 +452,15 @@ fn let_go(lab: &Lab) -> Result<()> {
         }
         // The next one of that name is another network, and nothing is in its way.
         pool.ok("network create front")?;
-        pool.ok("run -d --name=web --network front busybox sleep 600")?;
+        let node = pool.node_of("ended")?;
+        pool.ok(&format!(
+            "run -d --name=web --network front -e constraint:node=={node} busybox sleep 600"
+        ))?;
         pool.says("ps --filter network=front --format {{.Names}}", "web")?;
+        // It is told of by the id that clients knew it by.
+        let gone = format!("network {id} not found");
+        pool.refuses("start ended", &gone)?;
+        contains(&pool.ok("inspect -f {{.State.Error}} ended")?, &gone)?;
         pool.ok("rm -f web made ended")?;
         pool.ok("network rm front")?;
     }

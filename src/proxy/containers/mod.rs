@@ -69,7 +69,8 @@ async fn pass_to(host: &Arc<Host>, exchange: Exchange, container: &Container) ->
     if !failed || bodyless {
         return Ok(reply);
     }
-    let error = reply::read_error(reply).await?;
+    let mut error = reply::read_error(reply).await?;
+    error.message = host.tag.networks.in_our_words(&error.message).into_owned();
     Err(in_the_clients_words(error, &id, &reference))
 }
 
