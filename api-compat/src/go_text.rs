@@ -33,14 +33,14 @@ pub(crate) fn is_true(value: &str) -> bool {
     )
 }
 
-/// Why a text is no number.
+/// Why a text is no number, or no switch.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct BadNumber {
+pub(crate) struct BadText {
     text: String,
     out_of_range: bool,
 }
 
-impl BadNumber {
+impl BadText {
     /// The error as the Go function `name` words it.
     pub(crate) fn with_function(&self, name: &str) -> String {
         let problem = if self.out_of_range {
@@ -53,25 +53,34 @@ impl BadNumber {
 }
 
 /// Go's `strconv.ParseInt(text, 10, 64)`: an optional sign, then digits only.
-pub(crate) fn parse_int(text: &str) -> Result<i64, BadNumber> {
+pub(crate) fn parse_int(text: &str) -> Result<i64, BadText> {
     use std::num::IntErrorKind::{NegOverflow, PosOverflow};
     text.parse()
-        .map_err(|error: std::num::ParseIntError| BadNumber {
+        .map_err(|error: std::num::ParseIntError| BadText {
             text: text.to_owned(),
             out_of_range: matches!(error.kind(), PosOverflow | NegOverflow),
         })
 }
 
-/// Go's `strconv.ParseUint(text, 10, 16)`: digits only, no sign.
-pub(crate) fn parse_port(text: &str) -> Result<u16, BadNumber> {
-    let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-    text.parse()
-        .ok()
-        .filter(|_| digits)
-        .ok_or_else(|| BadNumber {
+/// Go's `strconv.ParseBool`.
+pub(crate) fn parse_bool(text: &str) -> Result<bool, BadText> {
+    match text {
+        "1" | "t" | "T" | "TRUE" | "true" | "True" => Ok(true),
+        "0" | "f" | "F" | "FALSE" | "false" | "False" => Ok(false),
+        _ => Err(BadText {
             text: text.to_owned(),
-            out_of_range: digits,
-        })
+            out_of_range: false,
+        }),
+    }
+}
+
+/// Go's `strconv.ParseUint(text, 10, 16)`: digits only, no sign.
+pub(crate) fn parse_port(text: &str) -> Result<u16, BadText> {
+    let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    text.parse().ok().filter(|_| digits).ok_or_else(|| BadText {
+        text: text.to_owned(),
+        out_of_range: digits,
+    })
 }
 
 #[cfg(test)]

@@ -16,7 +16,7 @@ use crate::create::syntax_error;
 use crate::error::ApiError;
 use crate::json_edit::{Edit, quote};
 use crate::json_view::{Malformed, View};
-use crate::labels;
+use crate::{labels, network_options};
 
 /// The driver of a network that names none.
 const DEFAULT_DRIVER: &str = "bridge";
@@ -28,10 +28,12 @@ pub struct Create<'a> {
     pub name: Cow<'a, str>,
     /// `Driver`; empty for the default one.
     pub driver: Cow<'a, str>,
-    /// `ConfigOnly`, or `ConfigFrom`: it means something beside another one on the same host only.
+    /// `ConfigOnly`, or `ConfigFrom`.
     pub is_config: bool,
     /// `Labels`
     pub labels: Vec<(Cow<'a, str>, Cow<'a, str>)>,
+    /// The subnets that a host which makes the network looks for in it from then on.
+    routed: Vec<Cow<'a, str>>,
 }
 
 impl<'a> Create<'a> {
@@ -67,7 +69,7 @@ impl<'a> Create<'a> {
                 "invalid JSON: the field {field} is given twice"
             )));
         }
-        let create = Self {
+        let mut create = Self {
             name: text(root, "Name")?,
             driver: text(root, "Driver")?,
             is_config: is_on(root, "ConfigOnly")
@@ -77,9 +79,26 @@ impl<'a> Create<'a> {
                         .is_some_and(|name| !name.is_empty())
                 }),
             labels: labels(root)?,
+            routed: Vec::new(),
         };
         create.check(root)?;
         check_subnets(&configs)?;
+        if create.is_config {
+            return Ok(create);
+        }
+        let options = root.get_folded("Options");
+        let options: Vec<_> = options.iter().flat_map(View::string_pairs).collect();
+        let driver = match &*create.driver {
+            "" => DEFAULT_DRIVER,
+            driver => driver,
+        };
+        network_options::check(driver, &options)?;
+        if driver == DEFAULT_DRIVER {
+            check_families(root, &configs)?;
+            if !network_options::inhibits_ipv4(&options) {
+                create.routed.extend(configs.iter().filter_map(subnet));
+            }
+        }
         Ok(create)
     }
 
@@ -101,11 +120,17 @@ impl<'a> Create<'a> {
                 "cannot create a swarm scoped network when swarm is not active".to_owned(),
             ));
         }
-        let is_off = |field| root.get_folded(field).and_then(|value| value.bool()) == Some(false);
-        if is_off("EnableIPv4") && !is_on(root, "EnableIPv6") {
+        if is_off(root, "EnableIPv4") && !is_on(root, "EnableIPv6") {
             return Err(ApiError::bad_parameter("IPv4 or IPv6 must be enabled"));
         }
         Ok(())
+    }
+
+    /// The asked subnet that holds `address`, if a host that makes the network would look for that address in it: hosts have
+    /// a route to what their bridges join.
+    pub fn subnet_around(&self, address: IpAddr) -> Option<&str> {
+        let mut routed = self.routed.iter().map(|subnet| &**subnet);
+        routed.find(|subnet| Block::parse(subnet).is_some_and(|block| block.holds(address)))
     }
 
     /// The value of a label.
@@ -283,6 +308,10 @@ fn is_on(root: View<'_>, field: &str) -> bool {
     root.get_folded(field).and_then(|value| value.bool()) == Some(true)
 }
 
+fn is_off(root: View<'_>, field: &str) -> bool {
+    root.get_folded(field).and_then(|value| value.bool()) == Some(false)
+}
+
 type Labels<'a> = Vec<(Cow<'a, str>, Cow<'a, str>)>;
 
 fn labels(root: View<'_>) -> Result<Labels<'_>, ApiError> {
@@ -352,6 +381,32 @@ fn masked(address: IpAddr, bits: u32) -> IpAddr {
     }
 }
 
+fn subnet<'a>(config: &View<'a>) -> Option<Cow<'a, str>> {
+    config.get_folded("Subnet")?.str()
+}
+
+/// A bridge has one subnet of each family.
+fn check_families(root: View<'_>, configs: &[View<'_>]) -> Result<(), ApiError> {
+    let count = |is_wanted: fn(IpAddr) -> bool| {
+        let blocks = configs
+            .iter()
+            .filter_map(|config| Block::parse(&subnet(config)?));
+        blocks.filter(|block| is_wanted(block.address)).count()
+    };
+    let (fours, sixes) = (
+        count(|address| address.is_ipv4()),
+        count(|address| address.is_ipv6()),
+    );
+    let is_too_many =
+        !is_off(root, "EnableIPv4") && fours > 1 || is_on(root, "EnableIPv6") && sixes > 1;
+    match is_too_many {
+        true => Err(forbidden(
+            "bridge driver doesn't support multiple subnets".to_owned(),
+        )),
+        false => Ok(()),
+    }
+}
+
 /// Whether the asked subnets make sense; an engine names everything that does not.
 fn check_subnets(configs: &[View<'_>]) -> Result<(), ApiError> {
     let wrong: Vec<_> = configs.iter().flat_map(|config| faults(*config)).collect();
@@ -404,6 +459,16 @@ fn faults(config: View<'_>) -> Vec<String> {
             Err(_) => wrong.push(format!("invalid gateway {gateway}: invalid address")),
             Ok(address) if !block.holds(address) => wrong.push(format!(
                 "invalid gateway {gateway}: parent subnet {subnet} doesn't contain this address"
+            )),
+            Ok(_) => {}
+        }
+    }
+    let auxiliary = config.get_folded("AuxiliaryAddresses");
+    for (name, address) in auxiliary.iter().flat_map(View::string_pairs) {
+        match address.parse() {
+            Err(_) => wrong.push(format!("invalid auxiliary address {name}: invalid address")),
+            Ok(address) if !block.holds(address) => wrong.push(format!(
+                "invalid auxiliary address {name}: parent subnet {subnet} doesn't contain this address"
             )),
             Ok(_) => {}
         }
@@ -491,6 +556,10 @@ mod tests {
                 r#"{"Subnet":"10.9.0.0/24","IPRange":"10.8.0.0/25"}"#,
                 "invalid ip-range 10.8.0.0/25: parent subnet 10.9.0.0/24 doesn't contain ip-range",
             ),
+            (
+                r#"{"Subnet":"10.9.0.0/24","AuxiliaryAddresses":{"x":"10.8.0.1","y":"foo","z":"10.9.0.2"}}"#,
+                "* invalid auxiliary address x: parent subnet 10.9.0.0/24 doesn't contain this address\n* invalid auxiliary address y: invalid address",
+            ),
         ] {
             refused(&with(config), &format!("{invalid}{said}"));
         }
@@ -501,9 +570,64 @@ mod tests {
         ] {
             refused(&with(fine), "read x");
         }
+        for (families, config, said) in [
+            (
+                "",
+                r#"{"Subnet":"10.9.0.0/24"},{"Subnet":"10.8.0.0/24"}"#,
+                true,
+            ),
+            (
+                r#""Driver":"bridge","#,
+                r#"{"Subnet":"10.9.0.0/24"},{"Subnet":"10.8.0.0/24"}"#,
+                true,
+            ),
+            (
+                r#""Driver":"macvlan","#,
+                r#"{"Subnet":"10.9.0.0/24"},{"Subnet":"10.8.0.0/24"}"#,
+                false,
+            ),
+            (
+                r#""EnableIPv6":true,"#,
+                r#"{"Subnet":"fd00:1::/64"},{"Subnet":"fd00:2::/64"}"#,
+                true,
+            ),
+            (
+                r#""EnableIPv6":true,"#,
+                r#"{"Subnet":"fd00:1::/64"},{"Subnet":"10.9.0.0/24"}"#,
+                false,
+            ),
+        ] {
+            let body = format!(r#"{{"Name":"x",{families}"IPAM":{{"Config":[{config}]}}}}"#);
+            let several = "403 bridge driver doesn't support multiple subnets";
+            refused(&body, if said { several } else { "read x" });
+        }
+        refused(
+            r#"{"Name":"x","Options":{"com.docker.network.driver.mtu":"-1"}}"#,
+            "400 invalid MTU number: -1",
+        );
         for name in ["a b", "a/b", "/x", " s ", "container:x"] {
             refused(&format!(r#"{{"name":"{name}"}}"#), &format!("read {name}"));
         }
+    }
+
+    #[test]
+    fn a_bridge_takes_the_addresses_of_its_subnets_from_its_host() {
+        #[track_caller]
+        fn check(rest: &str, address: &str, expected: Option<&str>) {
+            let body = format!(
+                r#"{{"Name":"x",{rest}"EnableIPv6":true,"IPAM":{{"Config":[{{"Subnet":"10.9.0.0/24"}},{{"Subnet":"fd00:1::/64"}}]}}}}"#
+            );
+            let create = Create::read(body.as_bytes()).expect("fine");
+            let address = address.parse().expect("an address");
+            assert_eq!(create.subnet_around(address), expected, "{rest} {address}");
+        }
+        check("", "10.9.0.7", Some("10.9.0.0/24"));
+        check("", "fd00:1::7", Some("fd00:1::/64"));
+        check("", "10.9.1.7", None);
+        check(r#""Driver":"macvlan","#, "10.9.0.7", None);
+        check(r#""ConfigOnly":true,"#, "10.9.0.7", None);
+        let inhibited = r#""Options":{"com.docker.network.bridge.inhibit_ipv4":"true"},"#;
+        check(inhibited, "10.9.0.7", None);
     }
 
     #[test]

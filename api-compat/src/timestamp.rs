@@ -89,7 +89,7 @@ pub fn parse_go_duration(text: &str) -> Option<i64> {
 }
 
 fn unix(value: &str) -> Result<Timestamp, String> {
-    let words = |error: go_text::BadNumber| error.with_function("strconv.ParseInt");
+    let words = |error: go_text::BadText| error.with_function("strconv.ParseInt");
     let (seconds, fraction) = value
         .split_once('.')
         .map_or((value, None), |(s, n)| (s, Some(n)));

@@ -417,12 +417,13 @@ fn can_be_made(proxy: &Proxy, asked: &Create<'_>, host: Option<&Host>) -> Result
              then use the driver bridge, or none, and all that join the network run on one node",
         ));
     }
-    if asked.is_config && host.is_none() {
+    if asked.is_config {
         return Err(ApiError::not_implemented(
-            "a configuration network means something on its own host only: give the node in its name (NODE/NAME), and in \
-             that of each network that is made from it",
+            "configuration networks are not supported on a cluster endpoint: an engine that makes a network from one refuses \
+             labels, by which the cluster knows its networks; give each network its options and subnets in its own create",
         ));
     }
+    cuts_nobody_off(proxy, asked)?;
     let hosts = proxy.fleet.hosts();
     let known = |host: &Host| network_create::knows_driver(&host.facts().info, &asked.driver);
     let is_known = match host {
@@ -434,6 +435,25 @@ fn can_be_made(proxy: &Proxy, asked: &Create<'_>, host: Option<&Host>) -> Result
     }
     let driver = &asked.driver;
     Err(ApiError::not_found(format!("plugin {driver:?} not found")))
+}
+
+/// Refuses a subnet in which a node is: whichever host made the network would look for that node in it.
+fn cuts_nobody_off(proxy: &Proxy, asked: &Create<'_>) -> Result<(), ApiError> {
+    for host in proxy.fleet.by_name() {
+        let tag = &host.tag;
+        let known = [tag.address.as_deref(), tag.endpoint.published_address()];
+        let numeric = known.into_iter().flatten();
+        for address in numeric.filter_map(|address| address.parse().ok()) {
+            if let Some(subnet) = asked.subnet_around(address) {
+                return Err(ApiError::bad_parameter(format!(
+                    "subnet {subnet} holds {address}, the address of node {}, which the network would cut off: choose another \
+                     subnet",
+                    tag.name
+                )));
+            }
+        }
+    }
+    Ok(())
 }
 
 /// `connect` and `disconnect` happen on the container's node.

@@ -140,6 +140,19 @@ fn bad(lab: &Lab) -> Result<()> {
         r#"{"Name":"x","IPAM":{"Config":[{"Gateway":"10.9.0.1"}]}}"#,
         r#"{"Name":"x","IPAM":{"Config":[{}]}}"#,
         r#"{"Name":"x","EnableIPv4":false}"#,
+        r#"{"Name":"x","IPAM":{"Config":[{"Subnet":"10.9.0.0/24"},{"Subnet":"10.8.0.0/24"}]}}"#,
+        r#"{"Name":"x","EnableIPv6":true,"IPAM":{"Config":[{"Subnet":"fd00:1::/64"},{"Subnet":"fd00:2::/64"}]}}"#,
+        r#"{"Name":"x","IPAM":{"Config":[{"Subnet":"10.9.0.0/24","AuxiliaryAddresses":{"y":"10.8.0.1"}}]}}"#,
+        r#"{"Name":"x","IPAM":{"Config":[{"Subnet":"10.9.0.0/24","AuxiliaryAddresses":{"y":"z"}}]}}"#,
+        r#"{"Name":"x","Options":{"com.docker.network.driver.mtu":"abc"}}"#,
+        r#"{"Name":"x","Options":{"com.docker.network.driver.mtu":"-1"}}"#,
+        r#"{"Name":"x","Options":{"com.docker.network.bridge.enable_icc":"notbool"}}"#,
+        r#"{"Name":"x","Options":{"com.docker.network.bridge.gateway_mode_ipv4":"foo"}}"#,
+        r#"{"Name":"x","Options":{"com.docker.network.bridge.host_binding_ipv4":"foo"}}"#,
+        r#"{"Name":"x","Options":{"com.docker.network.enable_ipv6":"foo"}}"#,
+        r#"{"Name":"x","Driver":"macvlan","Options":{"macvlan_mode":"foo"}}"#,
+        r#"{"Name":"x","Driver":"ipvlan","Options":{"ipvlan_mode":"foo"}}"#,
+        r#"{"Name":"x","Driver":"ipvlan","Options":{"ipvlan_flag":"foo"}}"#,
     ] {
         let ours = pool.ask("POST", "/networks/create", body.as_bytes())?;
         let theirs = wire::ask(
@@ -159,6 +172,20 @@ fn bad(lab: &Lab) -> Result<()> {
         "network create -d overlay x",
         "until then use the driver bridge",
     )?;
+    pool.refuses(
+        "network create --config-only host1/x",
+        "configuration networks are not supported on a cluster endpoint",
+    )?;
+    // A bridge with the subnet of its host would cut that off.
+    let endpoint = lab.host(1).tcp();
+    let address = endpoint.trim_start_matches("tcp://");
+    let address = address.split(':').next().unwrap_or_default();
+    for name in ["x", "host1/x"] {
+        pool.refuses(
+            &format!("network create --subnet {address}/32 {name}"),
+            &format!("holds {address}, the address of node host2"),
+        )?;
+    }
     // Only the engine of its node can know.
     pool.ok("network create --subnet 10.78.0.0/24 one")?;
     pool.ok("network create --subnet 10.78.0.0/24 two")?;
