@@ -415,6 +415,11 @@ impl Container {
         self.item.render_with_image_id(out, version, state, status);
     }
 
+    /// Whether it mounts the volume of this name, be it by its own create or from another container.
+    pub fn mounts(&self, volume: &str) -> bool {
+        self.volumes.iter().any(|mounted| **mounted == *volume)
+    }
+
     /// What its engine calls its image, and the image's id.
     pub fn image(&self) -> Option<(Cow<'_, str>, Cow<'_, str>)> {
         self.item.image()
@@ -502,11 +507,13 @@ mod tests {
             "Id": ContainerId::from_bytes([5; 32]),
             "Mounts": [
                 {"Type": "volume", "Name": "data", "Source": "/var/lib/docker/volumes/data/_data"},
-                {"Type": "bind", "Source": "/srv"},
+                {"Type": "bind", "Name": "dat", "Source": "/srv"},
             ],
         });
         let container = Container::read(item.to_string().as_bytes(), &created_at(0).host);
-        assert_eq!(*container.expect("reads").volumes, [Box::from("data")]);
+        let container = container.expect("reads");
+        assert_eq!(*container.volumes, [Box::from("data")]);
+        assert!(container.mounts("data") && !container.mounts("dat"));
     }
 
     #[test]

@@ -506,6 +506,21 @@ impl Inventory {
             .collect()
     }
 
+    /// The containers of `node` that mount the volume of this name, running or not.
+    pub fn mounting(&self, node: &NodeId, volume: &str) -> Vec<Arc<Container>> {
+        let there: Vec<_> = {
+            let index = self.read();
+            let of_node = index.nodes.get(node).map(|totals| &totals.containers);
+            let ids = of_node.into_iter().flatten();
+            ids.filter_map(|id| index.containers.get(id).cloned())
+                .collect()
+        };
+        let mounting = there.into_iter();
+        mounting
+            .filter(|container| container.mounts(volume))
+            .collect()
+    }
+
     /// The containers of `node` that join a network of the cluster, running or not.
     pub fn joined(&self, node: &NodeId, network: NetworkId) -> Vec<Arc<Container>> {
         let index = self.read();

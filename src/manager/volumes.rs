@@ -382,10 +382,8 @@ impl Manager {
         for host in &hosts {
             turns.push(self.volume_turns.to_remove(host.tag.id).await);
         }
-        let part: Option<BTreeSet<NodeId>> = order
-            .in_part
-            .then(|| hosts.iter().map(|host| host.tag.id).collect());
-        self.nobody_mounts(name, part.as_ref()).await?;
+        let on: BTreeSet<NodeId> = hosts.iter().map(|host| host.tag.id).collect();
+        self.nobody_mounts(name, on, order.in_part).await?;
         let (up, down): (Vec<_>, Vec<_>) = hosts.into_iter().partition(|host| host.is_up());
         if let Some(host) = down.first().filter(|_| !order.force) {
             host.ready()?;
@@ -493,23 +491,20 @@ impl Manager {
         }
     }
 
-    /// Fails as an engine would if a container of ours mounts the volume on one of these nodes. A container may have
-    /// gone a moment ago, so its engine is asked.
+    /// Fails as an engine would if a container mounts the volume: on the nodes that have it or, unless it is only about
+    /// part of it, are to have it. A container may have gone a moment ago, so its engine is asked.
     async fn nobody_mounts(
         &self,
         name: &str,
-        nodes: Option<&BTreeSet<NodeId>>,
+        mut nodes: BTreeSet<NodeId>,
+        in_part: bool,
     ) -> Result<(), Error> {
         let cluster = self.cluster();
-        if cluster.volume_users(Realm::DEFAULT, name) == 0 {
-            return Ok(());
+        if let Some(volume) = cluster.volume(Realm::DEFAULT, name).filter(|_| !in_part) {
+            nodes.extend(volume.residence.nodes());
         }
-        let Some(volume) = cluster.volume(Realm::DEFAULT, name) else {
-            return Ok(());
-        };
         let mut in_use = Vec::new();
-        let places = volume.residence.nodes();
-        for node in places.filter(|node| nodes.is_none_or(|nodes| nodes.contains(node))) {
+        for node in nodes {
             let mounts = |volumes: &[String]| volumes.iter().any(|volume| volume == name);
             for user in cluster.placements_on(node).filter(|p| mounts(&p.volumes)) {
                 match user.container {
@@ -519,6 +514,13 @@ impl Manager {
                         let request = user.request;
                         self.commit(Command::Remove { request }).await?;
                     }
+                }
+            }
+            // Those that have it from another container (`--volumes-from`), and strangers.
+            for user in self.fleet.inventory.mounting(&node, name) {
+                let id = user.id.to_string();
+                if !in_use.contains(&id) && self.still_exists(node, user.id).await {
+                    in_use.push(id);
                 }
             }
         }

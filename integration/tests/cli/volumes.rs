@@ -25,6 +25,7 @@ pub(crate) fn cases() -> Vec<Case> {
             "a_volume_is_removed_when_its_node_is_back",
             removed_while_down,
         ),
+        case("a_volume_that_a_container_has_from_another_is_in_use", lent),
         case("what_is_removed_on_an_engine_is_forgotten", behind_our_back),
         case("a_killed_manager_remembers_its_volumes", manager_killed),
         case(
@@ -410,6 +411,29 @@ fn removed_while_down(lab: &Lab) -> Result<()> {
     pool.says("volume ls -q", "data")?;
     ensure!(holder(lab, "data")? != host.name());
     Ok(())
+}
+
+fn lent(lab: &Lab) -> Result<()> {
+    let pool = Pool::over(lab)?;
+    let owner = pool.ok("run -d --name=owner -v data:/d busybox sleep 600")?;
+    let guest = pool.ok("run -d --name=guest --volumes-from owner busybox sleep 600")?;
+    let host = lab.host_named(&pool.node_of("guest")?)?;
+    for force in ["", "-f "] {
+        pool.refuses(
+            &format!("volume rm {force}data"),
+            &format!("remove data: volume is in use - [{owner}, {guest}]"),
+        )?;
+    }
+    pool.ok("rm -f owner")?;
+    let in_use = format!("remove data: volume is in use - [{guest}]");
+    pool.refuses("volume rm data", &in_use)?;
+    host.cut()?;
+    notices(&pool, host)?;
+    pool.refuses("volume rm -f data", &in_use)?;
+    host.heal()?;
+    pool.wait_until_ready(3)?;
+    pool.ok("rm -f guest")?;
+    pool.says("volume rm data", "data")
 }
 
 fn behind_our_back(lab: &Lab) -> Result<()> {
