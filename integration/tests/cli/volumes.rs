@@ -142,6 +142,8 @@ fn as_asked(lab: &Lab) -> Result<()> {
     contains(&pool.ok("exec it df -k /d")?, "1024")?;
     // Whoever asks again gets what there is, whatever they ask for, as on an engine.
     pool.says("volume create --label x=y data", "data")?;
+    pool.says("volume create -o type=nfs data", "data")?;
+    pool.says("volume create -o nosuch=x data", "data")?;
     pool.says(shown, &before)?;
     // Without a name.
     let name = pool.ok("volume create")?;

@@ -95,10 +95,13 @@ fn spec(proxy: &Proxy, wanted: VolumeCreate) -> Result<(Option<Arc<Host>>, Volum
     }
     if driver == LOCAL_DRIVER {
         check_local_name(&name)?;
-        check_local_options(
-            &name,
-            wanted.options.as_ref().unwrap_or(&Default::default()),
-        )?;
+        // An engine answers with what it has, and does not read the options.
+        if find(proxy, &name).is_nothing() {
+            check_local_options(
+                &name,
+                wanted.options.as_ref().unwrap_or(&Default::default()),
+            )?;
+        }
     } else if proxy.manager.volume_driver_hosts(&driver).is_empty() {
         return Err(unknown_driver(&name, &driver));
     }
