@@ -120,6 +120,14 @@ impl ImageRef {
         self
     }
 
+    /// What an engine looks up, as clients know it: `busybox` is `busybox:latest`, and beside a digest a tag says nothing.
+    pub fn looked_up(mut self) -> String {
+        if self.digest.is_some() {
+            self.tag = None;
+        }
+        self.or_latest().familiar()
+    }
+
     /// The repository without tag and digest, in its long form.
     pub fn repository(&self) -> String {
         format!("{}/{}", self.domain, self.path)
@@ -312,6 +320,24 @@ mod tests {
             &format!("docker.io/library/a:1@{digest}"),
             &format!("a:1@{digest}"),
         );
+    }
+
+    #[test]
+    fn a_digest_is_looked_up_without_its_tag() {
+        let check = |text: &str, wanted: &str| {
+            let parsed = ImageRef::parse(text).expect("a reference");
+            assert_eq!(parsed.looked_up(), wanted, "{text}");
+        };
+        let digest = format!("sha256:{}", "a".repeat(64));
+        let pinned = format!("reg:5000/some/it@{digest}");
+        check(&pinned, &pinned);
+        check(&format!("reg:5000/some/it:1@{digest}"), &pinned);
+        check(
+            &format!("docker.io/library/it:1@{digest}"),
+            &format!("it@{digest}"),
+        );
+        check("reg:5000/some/it:1", "reg:5000/some/it:1");
+        check("it", "it:latest");
     }
 
     #[test]

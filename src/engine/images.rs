@@ -109,7 +109,7 @@ impl Images {
     /// one. Nothing too when several ids begin so.
     pub fn find(&self, reference: &str) -> Option<&Image> {
         if let Ok(name) = ImageRef::parse(reference)
-            && let Some(&at) = self.names.get(&name.or_latest().familiar())
+            && let Some(&at) = self.names.get(&name.looked_up())
         {
             return self.images.get(at);
         }
@@ -131,6 +131,31 @@ impl Images {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_image_is_found_as_an_engine_finds_it() {
+        let digest = |digit: &str| format!("sha256:{}", digit.repeat(64));
+        let (one, other, unknown) = (digest("a"), digest("b"), digest("c"));
+        let images = serde_json::json!([
+            {"Id": "sha256:11", "RepoTags": ["reg:5000/it:1"], "RepoDigests": [format!("reg:5000/it@{one}")]},
+            {"Id": "sha256:12", "RepoTags": ["it:latest"], "RepoDigests": [format!("reg:5000/it@{other}")]},
+        ]);
+        let images = Images::read(images.to_string().as_bytes()).expect("reads");
+        let check = |reference: &str, id: &str| {
+            let found = images.find(reference).map(|image| image.id.as_str());
+            assert_eq!(found.unwrap_or_default(), id, "{reference}");
+        };
+        check("reg:5000/it:1", "sha256:11");
+        check("docker.io/library/it", "sha256:12");
+        check(&format!("reg:5000/it@{one}"), "sha256:11");
+        // Beside a digest a tag says nothing, not even where it means another image.
+        check(&format!("reg:5000/it:1@{one}"), "sha256:11");
+        check(&format!("reg:5000/it:1@{other}"), "sha256:12");
+        check(&format!("reg:5000/it:1@{unknown}"), "");
+        check("11", "sha256:11");
+        check("sha256:12", "sha256:12");
+        check("1", "");
+    }
 
     #[test]
     fn what_was_removed_is_gone_from_the_picture() {

@@ -419,7 +419,7 @@ pub fn tag_name(reference: &str) -> Option<String> {
     let Ok(Named::Reference(name)) = Named::parse(reference) else {
         return None;
     };
-    name.digest.is_none().then(|| name.or_latest().familiar())
+    name.digest.is_none().then(|| name.looked_up())
 }
 
 /// What has moved between two pictures of one engine's images: each tag with its image now.

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use integration::harness::{Case, case};
 use integration::lab::Lab;
 use integration::pool::Pool;
@@ -21,6 +21,7 @@ pub(crate) fn cases() -> Vec<Case> {
             "an_image_is_pulled_for_the_pool_and_pushed_from_it",
             registry,
         ),
+        case("beside_a_digest_a_tag_says_nothing", pinned),
         case(
             "an_image_nobody_has_is_refused_as_by_an_engine",
             nobody_has_it,
@@ -150,6 +151,44 @@ fn registry(lab: &Lab) -> Result<()> {
     pool.ok(&format!("rmi {name}:1"))?;
     pool.refuses(&format!("pull {name}:2"), "not found")?;
     pool.refuses(&format!("push {name}:3"), "does not exist")
+}
+
+/// As compose files often have it.
+fn pinned(lab: &Lab) -> Result<()> {
+    let registry = Registry::start(lab)?;
+    let pool = Pool::over(lab)?;
+    let name = format!("{}/some/busybox", registry.address());
+    pool.ok(&format!("tag busybox {name}:1"))?;
+    pool.ok(&format!("push {name}:1"))?;
+    pool.ok(&format!("rmi {name}:1"))?;
+    pool.ok(&format!("pull {name}:1"))?;
+    let all = "'{{range .RepoDigests}}{{println .}}{{end}}'";
+    let digests = pool.ok(&format!("image inspect -f {all} {name}:1"))?;
+    let digest = digests
+        .lines()
+        .find_map(|line| line.strip_prefix(&format!("{name}@")))
+        .with_context(|| digests.clone())?;
+    let id = pool.ok(&format!("images -q --no-trunc {name}:1"))?;
+    // The second tag is nowhere.
+    for tag in [":1", ":7"] {
+        let pinned = format!("{name}{tag}@{digest}");
+        pool.says(&format!("image inspect -f {{{{.Id}}}} {pinned}"), &id)?;
+        pool.says(&format!("run --rm --pull never {pinned} echo hi"), "hi")?;
+        pool.says(&format!("run --rm {pinned} echo hi"), "hi")?;
+        pool.ok(&format!("create --name=it --pull never {pinned} true"))?;
+        let of_it = format!("ps -a --format {{{{.Names}}}} --filter ancestor={pinned}");
+        pool.says(&of_it, "it")?;
+        pool.ok("rm it")?;
+    }
+    let pinned = format!("{name}:1@{digest}");
+    contains(&pool.ok(&format!("rmi {pinned}"))?, "Untagged: ")?;
+    for host in lab.hosts() {
+        let left = host.docker(&["image", "inspect", "-f", "{{.RepoDigests}}", &id])?;
+        ensure!(!left.contains(&name), "{} has {left}", host.name());
+        ensure!(!host.docker(&["images", "-q", &name])?.is_empty());
+    }
+    pool.refuses(&format!("rmi {pinned}"), "No such image")?;
+    pool.ok(&format!("rmi {name}:1")).map(drop)
 }
 
 fn nobody_has_it(lab: &Lab) -> Result<()> {
