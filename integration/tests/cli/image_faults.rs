@@ -30,6 +30,10 @@ pub(crate) fn cases() -> Vec<Case> {
             "an_image_removed_while_a_node_is_down_goes_when_it_is_back",
             removed_while_down,
         ),
+        case(
+            "what_a_forced_removal_leaves_is_not_told_as_deleted",
+            forced,
+        ),
         case("an_image_of_a_dead_node_alone_can_be_removed", of_dead_node),
         case("an_image_used_anywhere_is_pruned_nowhere", pruned),
         case("what_passes_a_lost_node_by_is_told", told),
@@ -107,6 +111,26 @@ fn in_use(lab: &Lab) -> Result<()> {
         ensure!(!has(host, "it:1")?, "{} has it still", host.name());
     }
     Ok(())
+}
+
+/// A forced removal of what runs takes its name only.
+fn forced(lab: &Lab) -> Result<()> {
+    let pool = Pool::over(lab)?;
+    pool.ok("run --name=made busybox touch /it")?;
+    let id = pool.ok("commit made it:1")?;
+    for host in lab.hosts() {
+        let node = host.name();
+        pool.ok(&format!(
+            "create --name=on-{node} -e constraint:node=={node} it:1 sleep 600"
+        ))?;
+    }
+    pool.ok("rm made on-host1 on-host2")?;
+    pool.ok("start on-host3")?;
+    pool.says("rmi -f it:1", "Untagged: it:1")?;
+    pool.says("images -q --no-trunc --filter dangling=true", &id)?;
+    pool.ok("rm -f on-host3")?;
+    contains(&pool.ok(&format!("rmi {id}"))?, &format!("Deleted: {id}"))?;
+    pool.says("images -q --filter dangling=true", "")
 }
 
 fn removed_while_down(lab: &Lab) -> Result<()> {

@@ -48,6 +48,17 @@ impl Record {
     }
 }
 
+/// What is gone of what one engine removed. Where the image is left on another node so is what it is made of, which an engine
+/// names after it.
+fn gone(mut records: Vec<Record>, is_left: impl Fn(&Record) -> bool) -> Vec<Record> {
+    let stays = |record: &Record| record.deleted.is_some() && is_left(record);
+    if let Some(at) = records.iter().position(stays) {
+        records.truncate(at);
+    }
+    records.retain(|record| !is_left(record));
+    records
+}
+
 /// Removes an image, or a name of it.
 pub(super) async fn remove(proxy: &Proxy, exchange: Exchange) -> Outcome {
     let query = exchange.query()?;
@@ -101,7 +112,9 @@ pub(super) async fn remove(proxy: &Proxy, exchange: Exchange) -> Outcome {
         (Vec::new(), Missing::default())
     } else {
         let (answers, missing) = answered.merge()?;
-        (joined_records(&answers)?, missing)
+        let mut asked = proxy.fleet.by_name();
+        asked.retain(|host| !silent.contains(&host.tag.id));
+        (joined_records(&answers, &asked)?, missing)
     };
     if !lost.is_empty() {
         if records.is_empty() {
@@ -278,11 +291,12 @@ async fn defer(
     Ok(())
 }
 
-/// All that was done, each thing once.
-fn joined_records(answers: &Answers) -> Result<Vec<Record>, ApiError> {
+/// All that is gone from the pool, each thing once.
+fn joined_records(answers: &Answers, hosts: &[Arc<Host>]) -> Result<Vec<Record>, ApiError> {
     let mut records: Vec<Record> = Vec::new();
     for (host, answer) in answers {
-        for record in fan_out::read::<Vec<Record>>(host, &answer.body)? {
+        let removed = fan_out::read::<Vec<Record>>(host, &answer.body)?;
+        for record in gone(removed, |record| record.is_left(hosts)) {
             if !records.contains(&record) {
                 records.push(record);
             }
@@ -300,4 +314,29 @@ pub(super) async fn forget(
     let tags = records.iter().filter_map(|record| record.untagged.clone());
     let dropped = proxy.manager.drop_tags(tags.collect(), caller).await;
     dropped.map_err(from_manager)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_is_gone_is_told() {
+        // `-name` was untagged, `!id` deleted.
+        let check = |removed: &str, left: &str, wanted: &str| {
+            let record = |word: &str| Record {
+                untagged: word.strip_prefix('-').map(str::to_owned),
+                deleted: word.strip_prefix('!').map(str::to_owned),
+            };
+            let records = |text: &str| text.split_whitespace().map(record).collect::<Vec<_>>();
+            let left = records(left);
+            let told = gone(records(removed), |record| left.contains(record));
+            assert_eq!(told, records(wanted), "{removed} but {left:?}");
+        };
+        check("-it:1 !image !layer", "", "-it:1 !image !layer");
+        check("-it:1 !image !layer", "!image", "-it:1");
+        check("-it:1 !image !layer", "-it:1", "!image !layer");
+        check("-it:1 -it:2 !image", "-it:1 !image", "-it:2");
+        check("", "!image", "");
+    }
 }
