@@ -15,6 +15,8 @@ pub const ID: &str = "com.flotilla.id";
 pub const CLUSTER: &str = "com.flotilla.cluster";
 /// The cluster's id of a network, on the engine's network that it is made of: taken out of what clients see.
 pub const NETWORK: &str = "com.flotilla.network";
+/// Marks the image of nothing that takes a tag with it from another image: never shown.
+pub const NOTHING: &str = "com.flotilla.nothing";
 /// What containers, networks and volumes of one compose project have in common.
 pub const GROUP: &str = "com.docker.compose.project";
 /// The node of a container: shown in lists, never stored.

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use api_compat::image_ref::ImageRef;
+use api_compat::labels;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
@@ -21,7 +22,7 @@ pub struct Image {
     pub raw: Box<RawValue>,
 }
 
-/// All images of one engine.
+/// All images of one engine, but for those of nothing that only carry a tag away.
 #[derive(Debug, Default)]
 pub struct Images {
     images: Vec<Image>,
@@ -38,6 +39,8 @@ struct Item {
     repo_digests: Option<Vec<String>>,
     #[serde(default)]
     created: i64,
+    #[serde(default)]
+    labels: Option<HashMap<String, String>>,
 }
 
 impl Images {
@@ -47,6 +50,10 @@ impl Images {
         let mut names = HashMap::new();
         for raw in serde_json::from_slice::<Vec<Box<RawValue>>>(body)? {
             let item: Item = serde_json::from_str(raw.get())?;
+            let is_nothing = |labels: &HashMap<_, _>| labels.contains_key(labels::NOTHING);
+            if item.labels.as_ref().is_some_and(is_nothing) {
+                continue;
+            }
             let named = |name: &String| !name.starts_with("<none>");
             let tags: Vec<_> = item
                 .repo_tags

@@ -249,6 +249,7 @@ impl Manager {
             has_paths(host, &order.wanted.host_paths).await?;
         }
         let image = &order.wanted.image;
+        let _making = self.moved_tags.making(host.tag.id, image);
         let image = self.have_image(image, host, &order.caller).await?;
         self.make(order, name, image.as_deref(), request, choice)
             .await

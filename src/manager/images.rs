@@ -374,6 +374,13 @@ impl Manager {
 
     /// Points a tag at an image that the node has.
     async fn tag_on(&self, host: &Host, id: &str, tag: &str) -> Result<(), Error> {
+        let turns = self.moved_tags.turns(host.tag.id);
+        let _turn = turns.lock().await;
+        self.tag_in_turn(host, id, tag).await
+    }
+
+    /// [`Self::tag_on`] for who has the node's turn.
+    pub(super) async fn tag_in_turn(&self, host: &Host, id: &str, tag: &str) -> Result<(), Error> {
         if host.images().named(tag).is_some_and(|image| image.id == id) {
             return Ok(());
         }

@@ -19,6 +19,7 @@ mod judge;
 mod lifecycle;
 mod losing;
 mod membership;
+mod moved_tags;
 mod name_in_use;
 mod names;
 mod networks;
@@ -150,6 +151,7 @@ pub struct Manager {
     decisions: decisions::Decisions,
     board: board::Board,
     meanings: images::Meanings,
+    moved_tags: moved_tags::MovedTags,
     surviving: surviving::Surviving,
     /// See [`Manager::avoid_ports`].
     avoided: OnceLock<Avoided>,
@@ -195,6 +197,7 @@ impl Manager {
             decisions: decisions::Decisions::default(),
             board: board::Board::default(),
             meanings: images::Meanings::default(),
+            moved_tags: moved_tags::MovedTags::default(),
             surviving: surviving::Surviving::default(),
             avoided: OnceLock::new(),
             placing: tokio::sync::Mutex::default(),

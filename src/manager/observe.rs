@@ -48,6 +48,7 @@ impl Manager {
                         manager.settle_node(node).await;
                         manager.remove_volumes_due(node).await;
                         manager.remove_images_due(node).await;
+                        manager.untag_moved_on(node).await;
                         manager.networks.untidy(node);
                         drop(settling);
                         manager.counted(node).await;

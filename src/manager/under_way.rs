@@ -22,10 +22,10 @@ pub(super) struct Mark<K: Ord> {
     key: K,
 }
 
-impl<K: Ord + Copy> UnderWay<K> {
+impl<K: Ord + Clone> UnderWay<K> {
     /// Marks it.
     pub(super) fn mark(&self, key: K) -> Mark<K> {
-        *self.lock().entry(key).or_default() += 1;
+        *self.lock().entry(key.clone()).or_default() += 1;
         Mark {
             all: self.clone(),
             key,

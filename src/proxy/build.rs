@@ -13,7 +13,7 @@ use http_body_util::BodyExt as _;
 use serde::{Deserialize, Serialize};
 
 use super::build_network::BuildNetwork;
-use super::builders::{builders, keep, may_build};
+use super::builders::{builders, keep, learn, may_build};
 use super::exchange::Exchange;
 use super::forward::{forward_progress, with_query};
 use super::prunes::{self, PRUNE_PATIENCE};
@@ -39,7 +39,9 @@ async fn connect(proxy: &Proxy, exchange: Exchange) -> Outcome {
             _ => splice::no_upgrade(),
         });
     }
+    learn(proxy).await;
     let kept = keep(proxy, &exchange, None)?;
+    proxy.manager.untag_moved(&kept.host).await;
     let target = with_query(exchange.route.operation.target(&[]), exchange.raw_query());
     let host = Arc::clone(&kept.host);
     splice::upgrade(&host, &target, exchange, kept).await
@@ -51,8 +53,10 @@ async fn build(proxy: &Proxy, exchange: Exchange) -> Outcome {
     let mut query = exchange.query()?;
     check_build_arguments(query.text("buildargs"))?;
     let network = BuildNetwork::asked(proxy, &query)?;
+    learn(proxy).await;
     let kept = keep(proxy, &exchange, network.node())?;
     let host = Arc::clone(&kept.host);
+    proxy.manager.untag_moved(&host).await;
     let lent = network.bring(proxy, &host, &mut query).await?;
     let target = with_query(Operation::Build.target(&[]), &query.encode());
     let (builders, manager) = (kept.builders.clone(), Arc::clone(&kept.manager));

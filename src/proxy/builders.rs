@@ -83,7 +83,7 @@ impl Builders {
             .map(|before| moved(&before, &now))
             .unwrap_or_default();
         for (tag, image) in moved {
-            if let Err(error) = manager.point_tag(&tag, &image, caller).await {
+            if let Err(error) = manager.move_tag(&tag, &image, caller).await {
                 tracing::warn!(tag, %error, "what a build made of a tag could not be committed");
             }
         }

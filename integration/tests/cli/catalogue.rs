@@ -6,7 +6,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use integration::counter::{Counter, Moment, Watcher};
 use integration::fake_engine::{Fleet, Spec as Fake, Transport};
 use integration::harness::{Case, case};
@@ -29,6 +29,8 @@ pub(crate) fn cases() -> Vec<Case> {
             compose,
         ),
         case("what_was_committed_runs_on_every_node", committed),
+        case("what_a_tag_meant_before_is_dangling", moved),
+        case("no_build_is_based_on_what_a_tag_meant_before", based),
         case("a_node_that_drifted_is_put_right", drifted),
         case("many_creates_bring_an_image_once", once),
         case("a_source_that_breaks_off_is_replaced", broken_source),
@@ -153,6 +155,87 @@ fn committed(lab: &Lab) -> Result<()> {
         ensure!(run_on(&pool, host, &format!("{id} {said}"))? == "committed");
     }
     pool.ok("rmi it:1").map(drop)
+}
+
+/// Commits a container of this node, which has its name in a file.
+fn commit_on(pool: &Pool, host: &Host, name: &str) -> Result<String> {
+    let node = host.name();
+    pool.ok(&format!(
+        "run --name=on-{node} -e constraint:node=={node} busybox sh -c 'echo {node} >/word'"
+    ))?;
+    let id = pool.ok(&format!("commit on-{node} {name}"))?;
+    pool.ok(&format!("rm on-{node}"))?;
+    Ok(id)
+}
+
+fn moved(lab: &Lab) -> Result<()> {
+    let pool = Pool::over(lab)?;
+    let mut ids = Vec::new();
+    for host in lab.hosts() {
+        ids.push(commit_on(&pool, host, "it:1")?);
+    }
+    let [first, second, third] = ids.as_slice() else {
+        bail!("not three hosts: {ids:?}");
+    };
+    let dangling = "images -q --no-trunc --filter dangling=true";
+    let told = pool.ok(dangling)?;
+    ensure!(
+        told.contains(first) && told.contains(second) && told.lines().count() == 2,
+        "{told}"
+    );
+    for (host, id) in lab.hosts().iter().zip(&ids) {
+        let wanted = if id == third { &**id } else { "" };
+        ensure!(id_on(host, "it:1")? == wanted, "on {}", host.name());
+        ensure!(&host.docker(&["image", "inspect", "-f", "{{.Id}}", id])? == id);
+        let all = host.docker(&["images", "-aq"])?;
+        ensure!(all.lines().count() == 2, "on {}: {all}", host.name());
+    }
+    let removed = pool.ok(&format!("rmi {first}"))?;
+    contains(&removed, &format!("Deleted: {first}"))?;
+    ensure!(!removed.contains("it:1"), "{removed}");
+    let pruned = pool.ok("image prune -f")?;
+    contains(&pruned, &format!("deleted: {second}"))?;
+    ensure!(!pruned.contains("it:1"), "{pruned}");
+    pool.says(dangling, "")?;
+    for host in lab.hosts() {
+        let said = run_on(&pool, host, "it:1 cat /word")?;
+        ensure!(said == lab.host(2).name(), "on {} {said:?}", host.name());
+    }
+    pool.ok("rmi it:1").map(drop)
+}
+
+fn based(lab: &Lab) -> Result<()> {
+    let pool = Pool::over(lab)?;
+    build(&pool, false, "it:1", context("first")?.path())?;
+    let builder = pool
+        .inspect("it:1")?
+        .get("Nodes")
+        .and_then(|nodes| nodes[0].as_str().map(str::to_owned))
+        .context("the image is nowhere")?;
+    let other = lab.hosts().iter().find(|host| host.name() != builder);
+    let other = other.context("there is one host")?;
+    commit_on(&pool, other, "it:1")?;
+    let folder = tempfile::tempdir()?;
+    std::fs::write(
+        folder.path().join("Dockerfile"),
+        "FROM it:1\nCMD [\"cat\", \"/word\"]\n",
+    )?;
+    for kit in [false, true] {
+        let built = build(&pool, kit, "on-top:1", folder.path());
+        ensure!(built.is_err(), "it was built on what the tag meant before");
+    }
+    // This is how it gets there.
+    pool.ok(&format!(
+        "create --name=bring -e constraint:node=={builder} it:1"
+    ))?;
+    for kit in [false, true] {
+        build(&pool, kit, "on-top:1", folder.path())?;
+        pool.says("run --rm on-top:1", other.name())?;
+    }
+    pool.ok("rm bring")?;
+    pool.ok("rmi on-top:1 it:1")?;
+    pool.ok("image prune -f")?;
+    pool.ok("builder prune -af").map(drop)
 }
 
 fn drifted(lab: &Lab) -> Result<()> {

@@ -34,6 +34,10 @@ pub(crate) fn cases() -> Vec<Case> {
             "what_a_forced_removal_leaves_is_not_told_as_deleted",
             forced,
         ),
+        case(
+            "what_a_tag_meant_loses_it_when_its_node_is_back",
+            moved_while_down,
+        ),
         case("an_image_of_a_dead_node_alone_can_be_removed", of_dead_node),
         case("an_image_used_anywhere_is_pruned_nowhere", pruned),
         case("what_passes_a_lost_node_by_is_told", told),
@@ -131,6 +135,31 @@ fn forced(lab: &Lab) -> Result<()> {
     pool.ok("rm -f on-host3")?;
     contains(&pool.ok(&format!("rmi {id}"))?, &format!("Deleted: {id}"))?;
     pool.says("images -q --filter dangling=true", "")
+}
+
+fn moved_while_down(lab: &Lab) -> Result<()> {
+    let pool = Pool::over(lab)?;
+    let host = lab.host(1);
+    only_on(&pool, lab.host(0), "old:1")?;
+    pool.ok("tag old:1 it:1")?;
+    pool.ok(&format!(
+        "create --name=user -e constraint:node=={} it:1 true",
+        host.name()
+    ))?;
+    let old = pool.ok("images -q --no-trunc it:1")?;
+    ensure!(has(host, "it:1")?, "it was not brought");
+    host.cut()?;
+    until_down(&pool, host)?;
+    pool.ok("tag busybox it:1")?;
+    host.heal()?;
+    pool.wait_until_ready(3)?;
+    wait::until_true("the tag to go", BACK, || Ok(!has(host, "it:1")?))?;
+    // The image stays.
+    host.docker(&["image", "inspect", &old])?;
+    pool.says("inspect -f {{.Image}} user", &old)?;
+    pool.ok("rm user")?;
+    pool.ok("rmi it:1 old:1")?;
+    pool.ok("image prune -f").map(drop)
 }
 
 fn removed_while_down(lab: &Lab) -> Result<()> {

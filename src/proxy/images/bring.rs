@@ -239,7 +239,7 @@ impl Learning {
         });
         tags.extend(named);
         for (tag, image) in tags {
-            let pointed = self.manager.point_tag(&tag, &image, &self.caller).await;
+            let pointed = self.manager.move_tag(&tag, &image, &self.caller).await;
             if let Err(error) = pointed {
                 tracing::warn!(tag, %error, "what a tag means now could not be committed");
             }

@@ -101,6 +101,6 @@ pub(in crate::proxy) async fn learn_name(
     let Some(image) = tag_name(name).and_then(|tag| images.named(&tag)) else {
         return Ok(());
     };
-    let pointed = proxy.manager.point_tag(name, &image.id, caller).await;
+    let pointed = proxy.manager.move_tag(name, &image.id, caller).await;
     pointed.map_err(from_manager)
 }

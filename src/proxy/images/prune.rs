@@ -56,6 +56,7 @@ pub(super) async fn prune(proxy: &Proxy, exchange: Exchange) -> Outcome {
     let wanted = Filters::parse(query.text("filters"))?;
     wanted.validate(filters::IMAGE_PRUNE)?;
     let (hosts, call) = prunes::asked(proxy, "/images/prune", &query, &wanted, exchange.version);
+    join_all(hosts.iter().map(|host| proxy.manager.untag_moved(host))).await;
     let (careful, plain): (Vec<_>, Vec<_>) = hosts
         .iter()
         .cloned()

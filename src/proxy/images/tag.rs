@@ -41,6 +41,8 @@ pub(super) async fn tag(proxy: &Proxy, exchange: Exchange) -> Outcome {
     {
         let restored = proxy.manager.restore_tag(&name, before, &caller).await;
         restored.map_err(from_manager)?;
+    } else {
+        proxy.manager.untag_former(&name, before).await;
     }
     outcome
 }
