@@ -224,6 +224,7 @@ impl Fleet {
             health: watch::Sender::new(health),
             facts: ArcSwap::from_pointee(facts),
             images: ArcSwap::from_pointee(Images::default()),
+            unlisted: Mutex::default(),
             networks: ArcSwap::default(),
             volumes: ArcSwap::default(),
             network_names: ArcSwap::default(),

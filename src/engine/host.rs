@@ -3,10 +3,10 @@
 //! **Invariant**: no request waits on a node that is down; one that was waiting when the node went down
 //! fails at once.
 
-use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use api_compat::version::ApiVersion;
 use arc_swap::{ArcSwap, ArcSwapOption};
@@ -28,6 +28,11 @@ use super::health::Verdict;
 use super::images::Images;
 use crate::clock;
 use crate::model::{ContainerId, RequestId};
+
+/// An image that is not listed is remembered for so long once somebody has asked for it.
+const UNLISTED: Duration = Duration::from_secs(60);
+/// Images that an engine has and does not list, by id: when each was built, and until when that is remembered.
+pub(super) type Unlisted = BTreeMap<String, (i64, Instant)>;
 
 /// What is thought of an engine, and since when.
 #[derive(Debug, Clone)]
@@ -97,6 +102,7 @@ pub struct Host {
     pub(super) health: watch::Sender<Health>,
     pub(super) facts: ArcSwap<Facts>,
     pub(super) images: ArcSwap<Images>,
+    pub(super) unlisted: Mutex<Unlisted>,
     pub(super) networks: ArcSwap<Vec<Box<RawValue>>>,
     pub(super) volumes: ArcSwap<Vec<Box<RawValue>>>,
     pub(super) network_names: ArcSwap<BTreeSet<String>>,
@@ -127,10 +133,34 @@ impl Host {
         }
     }
 
+    /// Takes note of an image that it has and does not list, for as long as a request for it may take.
+    pub fn note_unlisted(&self, id: String, created: i64) {
+        let mut unlisted = self.unlisted();
+        unlisted.insert(id, (created, clock::deadline(UNLISTED)));
+        // What is kept was read before, so it can be read: nothing is removed by this.
+        if let Ok(images) = self.images().without("") {
+            self.show_with(images, &mut unlisted);
+        }
+    }
+
     /// Takes note of the images that it lists.
     pub(super) fn show_images(&self, images: Images) {
+        self.show_with(images, &mut self.unlisted());
+    }
+
+    fn show_with(&self, images: Images, unlisted: &mut Unlisted) {
+        let now = clock::instant();
+        unlisted.retain(|_, (_, until)| *until > now);
+        let images = unlisted.iter().fold(images, |images, (id, (created, _))| {
+            images.beside(id, *created)
+        });
         self.images.store(Arc::new(images));
         self.changes.note_images();
+    }
+
+    /// Held while a picture of its images takes the place of another one.
+    fn unlisted(&self) -> MutexGuard<'_, Unlisted> {
+        self.unlisted.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Takes note that the claims of all its containers are known; whether that is news.

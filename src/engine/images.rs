@@ -26,6 +26,8 @@ pub struct Image {
 #[derive(Debug, Default)]
 pub struct Images {
     images: Vec<Image>,
+    /// So many of them are listed; the others are known by id alone.
+    listed: usize,
     names: HashMap<String, usize>,
 }
 
@@ -78,13 +80,18 @@ impl Images {
                 raw,
             });
         }
-        Ok(Self { images, names })
+        let listed = images.len();
+        Ok(Self {
+            images,
+            listed,
+            names,
+        })
     }
 
     /// These without an image, or without a tag of one; without its last tag an image is gone.
     pub fn without(&self, name: &str) -> serde_json::Result<Self> {
         let mut left = Vec::new();
-        for image in self.images.iter().filter(|image| image.id != name) {
+        for image in self.all().iter().filter(|image| image.id != name) {
             if !image.tags.iter().any(|tag| tag == name) {
                 left.push(image.raw.clone());
             } else if image.tags.len() > 1 {
@@ -97,9 +104,24 @@ impl Images {
         Self::read(&serde_json::to_vec(&left)?)
     }
 
-    /// All of them, in the engine's order.
+    /// These and one that the engine has but does not list: an intermediate one of the classic builder.
+    pub(super) fn beside(mut self, id: &str, created: i64) -> Self {
+        if !self.names.contains_key(id) {
+            self.names.insert(id.to_owned(), self.images.len());
+            self.images.push(Image {
+                id: id.to_owned(),
+                tags: Vec::new(),
+                digests: Vec::new(),
+                created,
+                raw: RawValue::NULL.to_owned(),
+            });
+        }
+        self
+    }
+
+    /// All that are listed, in the engine's order.
     pub fn all(&self) -> &[Image] {
-        &self.images
+        self.images.get(..self.listed).unwrap_or_default()
     }
 
     /// The image under this very name: `busybox:latest` or `busybox@sha256:…`.
@@ -162,6 +184,23 @@ mod tests {
         check("11", "sha256:11");
         check("sha256:12", "sha256:12");
         check("1", "");
+    }
+
+    #[test]
+    fn what_is_not_listed_is_found_by_id() {
+        let images = r#"[{"Id":"sha256:aa11","RepoTags":["a:1"]}]"#;
+        let images = Images::read(images.as_bytes()).expect("reads");
+        let images = images.beside("sha256:bb22", 7).beside("sha256:aa11", 7);
+        let found = |reference: &str| images.find(reference).map(|image| image.id.as_str());
+        assert_eq!(found("bb2"), Some("sha256:bb22"));
+        assert_eq!(found("sha256:bb22"), Some("sha256:bb22"));
+        assert_eq!(found("aa"), Some("sha256:aa11"));
+        assert_eq!(images.all().len(), 1);
+        assert!(
+            images
+                .with_id("sha256:bb22")
+                .is_some_and(|image| image.created == 7)
+        );
     }
 
     #[test]

@@ -28,6 +28,7 @@ pub(crate) fn cases() -> Vec<Case> {
             "compose_builds_for_all_nodes_and_recreates_nothing",
             compose,
         ),
+        case("what_no_engine_lists_runs_by_id", unlisted),
         case("what_was_committed_runs_on_every_node", committed),
         case("what_a_tag_meant_before_is_dangling", moved),
         case("no_build_is_based_on_what_a_tag_meant_before", based),
@@ -139,6 +140,26 @@ fn rebuilt(lab: &Lab) -> Result<()> {
     let of_it = "ps -a --filter ancestor=it:1 --format {{.Names}}:{{.Image}}";
     pool.says(of_it, "new:it:1")?;
     pool.ok("rm new old-host1 old-host2 old-host3")?;
+    pool.ok("rmi it:1")?;
+    pool.ok("image prune -f")?;
+    pool.ok("builder prune -af").map(drop)
+}
+
+/// The classic builder keeps the steps of a build as images that are in no list.
+fn unlisted(lab: &Lab) -> Result<()> {
+    let pool = Pool::over(lab)?;
+    build(&pool, false, "it:1", context("step")?.path())?;
+    let history = pool.ok("history -q --no-trunc it:1")?;
+    let id = history.lines().nth(1).context("it has one step")?;
+    let listed = pool.ok("images -q --no-trunc")?;
+    ensure!(!listed.contains(id), "{id} is in {listed}");
+    for reference in [id, &id["sha256:".len()..][..12]] {
+        let said = pool.ok(&format!("run --rm --pull never {reference} cat /word"))?;
+        ensure!(said == "step", "{said:?}");
+        pool.says(&format!("image inspect -f {{{{.Id}}}} {reference}"), id)?;
+    }
+    let nobody = "f".repeat(12);
+    pool.refuses(&format!("create --pull never {nobody}"), "No such image")?;
     pool.ok("rmi it:1")?;
     pool.ok("image prune -f")?;
     pool.ok("builder prune -af").map(drop)

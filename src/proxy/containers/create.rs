@@ -14,7 +14,7 @@ use http::{HeaderValue, StatusCode};
 
 use super::super::exchange::Exchange;
 use super::super::reply::{self, Outcome, from_manager};
-use super::super::{Proxy, builders};
+use super::super::{Proxy, builders, images};
 use crate::engine::full;
 use crate::manager::CreateOrder;
 use crate::scheduler::{NoStrategy, Strategy};
@@ -37,6 +37,7 @@ pub(super) async fn create(proxy: &Proxy, mut exchange: Exchange) -> Outcome {
     let mut body = Body::parse(&bytes)?;
     builders::learn(proxy).await;
     let mut wanted = body.read()?;
+    images::look_for(proxy, &wanted.image).await;
     if wanted.publish_all || wanted.network_mode == NetworkMode::Host {
         let exposed = proxy.manager.exposed_by(&wanted.image).await;
         wanted.exposed.extend(exposed.into_iter().map(Cow::Owned));

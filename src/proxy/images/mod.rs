@@ -12,9 +12,11 @@ mod pull;
 mod remove;
 mod save;
 mod tag;
+mod unlisted;
 
 pub(super) use drift::warnings;
 pub(super) use meant::{joined, learn_name, resolve};
+pub(super) use unlisted::look_for;
 
 use std::sync::Arc;
 
@@ -42,6 +44,12 @@ pub(super) async fn handle(proxy: &Proxy, exchange: Exchange) -> Outcome {
         O::ImageList | O::ImageSearch | O::ImageCreate | O::ImageLoad | O::DistributionInspect
     ) {
         builders::learn(proxy).await;
+    }
+    if matches!(
+        exchange.route.operation,
+        O::ImageInspect | O::ImageHistory | O::ImageSave | O::ImageTag | O::ImageRemove
+    ) {
+        look_for(proxy, exchange.name()).await;
     }
     match exchange.route.operation {
         O::ImageList => list::list(proxy, exchange).await,
