@@ -32,13 +32,24 @@ pub struct ImageQuery {
     live: bool,
 }
 
-/// The images that `before` and `since` name, looked up by the caller: when each was built, in Unix seconds.
+/// When an image was built: in Unix seconds, and the nanoseconds beyond, which no list tells.
+pub type Built = (i64, i32);
+
+/// The images that `before` and `since` name, looked up by the caller: when each was built.
 #[derive(Debug, Clone, Default)]
 pub struct Resolved {
     /// Of all images named by `before` the oldest.
-    pub before: Option<i64>,
+    pub before: Option<Built>,
     /// Of all images named by `since` the newest.
-    pub since: Option<i64>,
+    pub since: Option<Built>,
+}
+
+impl Resolved {
+    /// Whether an image that was built in this second is shown depends on its [`Row::nanos`].
+    pub fn depends_on_nanos(&self, created: i64) -> bool {
+        let mut all = self.before.iter().chain(&self.since);
+        all.any(|(seconds, _)| *seconds == created)
+    }
 }
 
 /// One image of the pool.
@@ -48,6 +59,8 @@ pub struct Row<'a> {
     pub id: Cow<'a, str>,
     /// When it was built, in Unix seconds.
     pub created: i64,
+    /// The nanoseconds beyond that, where somebody looked.
+    pub nanos: i32,
     /// The names of the nodes that have it.
     pub nodes: Vec<&'a str>,
     base: View<'a>,
@@ -124,9 +137,11 @@ impl ImageQuery {
 
     /// Whether the image is shown. Takes those of its names away that are not.
     pub fn select(&self, row: &mut Row<'_>, resolved: &Resolved) -> bool {
-        let oldest = [resolved.before, self.until].into_iter().flatten().min();
-        if oldest.is_some_and(|before| row.created >= before)
-            || resolved.since.is_some_and(|since| row.created <= since)
+        let built = (row.created, row.nanos);
+        let until = self.until.map(|until| (until, 0));
+        let oldest = [resolved.before, until].into_iter().flatten().min();
+        if oldest.is_some_and(|before| built >= before)
+            || resolved.since.is_some_and(|since| built <= since)
         {
             return false;
         }
@@ -260,6 +275,7 @@ impl<'a> Row<'a> {
         Self {
             id: image.text_of("Id"),
             created: image.int_of("Created"),
+            nanos: 0,
             nodes: vec![node],
             base: image,
             tags: names("RepoTags")
@@ -387,8 +403,8 @@ mod tests {
         let number = |texts: Vec<&str>| {
             texts
                 .iter()
-                .filter_map(|text| text.parse().ok())
-                .collect::<Vec<i64>>()
+                .filter_map(|text| Some((text.parse().ok()?, 0)))
+                .collect::<Vec<Built>>()
         };
         let resolved = Resolved {
             before: number(query.before().collect()).into_iter().min(),
@@ -413,6 +429,29 @@ mod tests {
     fn check(filters: &str, expected: &str) {
         let said = asked("", filters).unwrap_or_else(|error| error.to_string());
         assert_eq!(said, expected, "{filters}");
+    }
+
+    #[test]
+    fn within_a_second_nanoseconds_decide() {
+        let query = Query::parse("").expect("a query");
+        let query = ImageQuery::parse(&query, ApiVersion::MAX, Timestamp::UNIX_EPOCH);
+        let query = query.expect("no filters");
+        let check = |before: Option<Built>, since: Option<Built>, wanted: &[i32]| {
+            let resolved = Resolved { before, since };
+            let rows = merge(&sources(true), &Known::default());
+            let row = rows.iter().find(|row| row.created == 20).expect("a row");
+            let shown = [1, 2, 3].into_iter().filter(|nanos| {
+                let mut row = row.clone();
+                row.nanos = *nanos;
+                query.select(&mut row, &resolved)
+            });
+            assert_eq!(shown.collect::<Vec<_>>(), wanted, "{before:?} {since:?}");
+            assert!(resolved.depends_on_nanos(20) && !resolved.depends_on_nanos(19));
+        };
+        check(Some((20, 2)), None, &[1]);
+        check(None, Some((20, 2)), &[3]);
+        check(Some((21, 0)), Some((20, 1)), &[2, 3]);
+        check(Some((20, 3)), Some((20, 1)), &[2]);
     }
 
     #[test]

@@ -30,6 +30,7 @@ pub(crate) fn cases() -> Vec<Case> {
         ),
         case("what_no_engine_lists_runs_by_id", unlisted),
         case("what_was_committed_runs_on_every_node", committed),
+        case("images_of_one_second_have_an_order", in_one_second),
         case("what_a_tag_meant_before_is_dangling", moved),
         case("no_build_is_based_on_what_a_tag_meant_before", based),
         case("a_node_that_drifted_is_put_right", drifted),
@@ -187,6 +188,31 @@ fn commit_on(pool: &Pool, host: &Host, name: &str) -> Result<String> {
     let id = pool.ok(&format!("commit on-{node} {name}"))?;
     pool.ok(&format!("rm on-{node}"))?;
     Ok(id)
+}
+
+fn in_one_second(lab: &Lab) -> Result<()> {
+    let pool = Pool::over(lab)?;
+    pool.ok("run --name=it busybox true")?;
+    for number in 1..=4 {
+        let answer = pool.ask(
+            "POST",
+            &format!("/commit?container=it&repo=quick&tag={number}"),
+            b"",
+        )?;
+        ensure!(answer.status == 201, "{answer:?}");
+    }
+    let tags = |filter: &str| -> Result<Vec<String>> {
+        let line = format!("images --format {{{{.Tag}}}} --filter {filter} quick");
+        let mut tags: Vec<_> = pool.ok(&line)?.lines().map(str::to_owned).collect();
+        tags.sort();
+        Ok(tags)
+    };
+    ensure!(tags("since=quick:1")? == ["2", "3", "4"]);
+    ensure!(tags("since=quick:3")? == ["4"]);
+    ensure!(tags("before=quick:3")? == ["1", "2"]);
+    ensure!(tags("before=quick:1")?.is_empty());
+    pool.ok("rm it")?;
+    pool.ok("rmi quick:1 quick:2 quick:3 quick:4").map(drop)
 }
 
 fn moved(lab: &Lab) -> Result<()> {

@@ -4,9 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use api_compat::error::ApiError;
-use api_compat::image_list::{self, ImageQuery, Known, Resolved, Row, Source};
+use api_compat::image_list::{self, Built, ImageQuery, Known, Resolved, Row, Source};
 use api_compat::json_view::View;
+use api_compat::route::Operation;
+use futures_util::future::join_all;
 use http::StatusCode;
+use jiff::Timestamp;
 
 use super::super::Proxy;
 use super::super::exchange::Exchange;
@@ -45,8 +48,8 @@ pub(super) async fn list(proxy: &Proxy, exchange: Exchange) -> Outcome {
         return Ok(reply::passed_on(answer));
     }
     let resolved = Resolved {
-        before: built(proxy, wanted.before())?.into_iter().min(),
-        since: built(proxy, wanted.since())?.into_iter().max(),
+        before: built(proxy, wanted.before()).await?.into_iter().min(),
+        since: built(proxy, wanted.since()).await?.into_iter().max(),
     };
     let hosts: Vec<_> = proxy
         .fleet
@@ -92,7 +95,9 @@ pub(super) async fn list(proxy: &Proxy, exchange: Exchange) -> Outcome {
             .twins
             .extend(twins.map(|twin| (twin.as_str(), tag.image.as_str())));
     }
-    for mut row in image_list::merge(&sources, &known) {
+    let mut rows = image_list::merge(&sources, &known);
+    look_closer(&hosts, &mut rows, &resolved).await;
+    for mut row in rows {
         if wanted.select(&mut row, &resolved) {
             // What the engines listed is as old as their images are: containers come and go in between.
             row.containers = containers(proxy, &hosts, &row);
@@ -119,18 +124,51 @@ fn containers(proxy: &Proxy, hosts: &[Arc<Host>], row: &Row<'_>) -> i64 {
 }
 
 /// When the named images were built; an unknown one is the engine's 404.
-fn built<'a>(
+async fn built<'a>(
     proxy: &Proxy,
     references: impl Iterator<Item = &'a str>,
-) -> Result<Vec<i64>, ApiError> {
-    references
-        .map(|reference| {
-            let found = meant::resolve(proxy, reference);
-            found
-                .map(|image| image.created)
-                .ok_or_else(|| meant::nowhere(proxy, reference))
-        })
-        .collect()
+) -> Result<Vec<Built>, ApiError> {
+    let mut all = Vec::new();
+    for reference in references {
+        let found = meant::resolve(proxy, reference);
+        let image = found.ok_or_else(|| meant::nowhere(proxy, reference))?;
+        let on_holder = image.holders.first();
+        let on_holder = on_holder.and_then(|host| Some((host, image.id_on(host)?)));
+        let nanos = match on_holder {
+            Some((host, id)) => nanos_of(host, &id).await,
+            None => 0,
+        };
+        all.push((image.created, nanos));
+    }
+    Ok(all)
+}
+
+/// Asks for what no list tells of images that were built in the same second as a named one.
+async fn look_closer(hosts: &[Arc<Host>], rows: &mut [Row<'_>], resolved: &Resolved) {
+    let near = rows
+        .iter_mut()
+        .filter(|row| resolved.depends_on_nanos(row.created));
+    let asked = near.map(|row| async move {
+        let mut up = hosts.iter().filter(|host| host.is_up());
+        if let Some(host) = up.find(|host| host.images().with_id(&row.id).is_some()) {
+            row.nanos = nanos_of(host, &row.id).await;
+        }
+    });
+    join_all(asked).await;
+}
+
+/// The nanoseconds beyond the second in which an image was built; none if its node does not say in time.
+async fn nanos_of(host: &Host, id: &str) -> i32 {
+    let asked = host.ask(EngineCall::get(Operation::ImageInspect.target(&[id])));
+    let Ok(Ok(inspected)) = tokio::time::timeout(PATIENCE, asked).await else {
+        return 0;
+    };
+    let view = View::parse(&inspected.body).ok();
+    let created = view.map(|view| view.text_of("Created").parse::<Timestamp>());
+    match created {
+        Some(Ok(created)) => created.subsec_nanosecond(),
+        _ => 0,
+    }
 }
 
 /// What the engines say now; of one that does not answer in time what it said before.
