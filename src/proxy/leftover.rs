@@ -3,10 +3,13 @@
 //! A client that is refused early may still be writing. If the connection were closed under it, it would learn of a broken
 //! pipe and never of the refusal. Go's servers read on for 256 KiB, and so do we.
 //!
+//! What is longer is cut off, which is noted: such a connection is not closed at once ([`super::linger`]).
+//!
 //! **Invariant**: no more than that is read, and not for long; nothing here waits before the answer goes out.
 
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -23,11 +26,44 @@ const MOST_BYTES: usize = 256 << 10;
 /// A client that is still writing writes now.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Where a body is left that was not read to its end.
+/// Whether a body of a connection was cut off: its client may still be writing it.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Leftover(Arc<Mutex<Option<Incoming>>>);
+pub(super) struct CutOff(Arc<AtomicBool>);
+
+impl CutOff {
+    /// Notes it. To be told before the body is dropped, since the connection ends then.
+    pub(super) fn note(&self) {
+        self.0.store(true, Ordering::Release);
+    }
+
+    /// Whether it was noted.
+    pub(super) fn is_noted(&self) -> bool {
+        self.0.load(Ordering::Acquire)
+    }
+}
+
+/// Where a body is left that was not read to its end.
+#[derive(Debug, Clone)]
+pub(super) struct Leftover {
+    left: Arc<Mutex<Left>>,
+    cut_off: CutOff,
+}
+
+#[derive(Debug, Default)]
+struct Left {
+    body: Option<Incoming>,
+    is_answered: bool,
+}
 
 impl Leftover {
+    /// Nothing is left yet of a request of this connection.
+    pub(super) fn new(cut_off: CutOff) -> Self {
+        Self {
+            left: Arc::default(),
+            cut_off,
+        }
+    }
+
     /// The body, to be given to whoever answers.
     pub(super) fn lend(&self, body: Incoming) -> Body {
         if body.is_end_stream() {
@@ -42,25 +78,47 @@ impl Leftover {
 
     /// Reads on in the background, if whoever answered is done with the body before its end.
     pub(super) fn read_on(&self) {
-        let left = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(body) = left {
-            spawn_stream(tracing::debug_span!("leftover"), async move {
-                // Whether it came to its end or not, nobody asks.
-                let _ = tokio::time::timeout(PATIENCE, read(body)).await;
-            });
+        let left = {
+            let mut left = self.lock();
+            left.is_answered = true;
+            left.body.take()
+        };
+        let Some(mut body) = left else { return };
+        let cut_off = self.cut_off.clone();
+        spawn_stream(tracing::debug_span!("leftover"), async move {
+            let ended = tokio::time::timeout(PATIENCE, read(&mut body)).await;
+            if ended != Ok(true) {
+                cut_off.note();
+            }
+        });
+    }
+
+    fn is_left(&self, body: Incoming) {
+        let mut left = self.lock();
+        if left.is_answered {
+            // An engine that answered early was sent it until now; it is read no further.
+            self.cut_off.note();
+        } else {
+            left.body = Some(body);
         }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Left> {
+        self.left.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-async fn read(mut body: Incoming) {
+/// Whether it came to its end.
+async fn read(body: &mut Incoming) -> bool {
     let mut left = MOST_BYTES;
     while let Some(Ok(frame)) = body.frame().await {
         let length = frame.data_ref().map_or(0, Bytes::len);
         match left.checked_sub(length) {
             Some(rest) => left = rest,
-            None => return,
+            None => return false,
         }
     }
+    true
 }
 
 /// A body that comes back if it is not read to its end.
@@ -97,7 +155,7 @@ impl HttpBody for Lent {
 impl Drop for Lent {
     fn drop(&mut self) {
         if let Some(body) = self.body.take().filter(|body| !body.is_end_stream()) {
-            *self.left.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(body);
+            self.left.is_left(body);
         }
     }
 }

@@ -18,6 +18,8 @@ use tokio::net::{TcpListener, UnixListener};
 use super::Proxy;
 use super::eager::Eager;
 use super::exchange::Peer;
+use super::leftover::CutOff;
+use super::linger::Lingering;
 use super::looked_up::LookedUp;
 use super::raw_hijack;
 use super::rewound::Rewound;
@@ -192,10 +194,13 @@ async fn serve_connection(
             raw_hijack::Taken::NotOurs => {}
         }
     }
+    let cut_off = CutOff::default();
+    let connection = Lingering::new(connection, cut_off.clone());
     let service_proxy = Arc::clone(&proxy);
     let service = hyper::service::service_fn(move |request| {
         let (proxy, peer) = (Arc::clone(&service_proxy), peer.clone());
-        async move { Ok::<_, std::convert::Infallible>(proxy.answer(request, peer).await) }
+        let cut_off = cut_off.clone();
+        async move { Ok::<_, std::convert::Infallible>(proxy.answer(request, peer, cut_off).await) }
     });
     let serving = hyper::server::conn::http1::Builder::new()
         .preserve_header_case(true)

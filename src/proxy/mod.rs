@@ -20,6 +20,7 @@ mod flotilla;
 mod forward;
 mod images;
 mod leftover;
+mod linger;
 mod listen;
 mod looked_up;
 mod networks;
@@ -53,7 +54,7 @@ use crate::manager::Manager;
 use crate::scheduler::PullTo;
 use crate::tasks::to_its_end;
 use exchange::{Exchange, Peer};
-use leftover::Leftover;
+use leftover::{CutOff, Leftover};
 use reply::{Outcome, Reply};
 
 /// What the endpoint is told by its settings.
@@ -113,9 +114,14 @@ impl Proxy {
         &self.open
     }
 
-    /// Answers one request. Never fails: errors are replies.
-    pub(crate) async fn answer(self: &Arc<Self>, request: Request<Incoming>, peer: Peer) -> Reply {
-        let leftover = Leftover::default();
+    /// Answers one request, and notes if its body is cut off. Never fails: errors are replies.
+    async fn answer(
+        self: &Arc<Self>,
+        request: Request<Incoming>,
+        peer: Peer,
+        cut_off: CutOff,
+    ) -> Reply {
+        let leftover = Leftover::new(cut_off);
         let request = request.map(|body| leftover.lend(body));
         let reply = self.answer_from(request, peer).await;
         leftover.read_on();

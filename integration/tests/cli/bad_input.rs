@@ -3,12 +3,17 @@
 use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
+use integration::client::Docker;
 use integration::harness::{Case, case};
+use integration::images::noise;
 use integration::lab::Lab;
-use integration::pool::Pool;
+use integration::pool::{Pool, words};
 use integration::wire::{self, Wire};
 
 use crate::SOON;
+
+/// More than all buffers on the way together.
+const UPLOAD_BYTES: usize = 40 << 20;
 
 pub(crate) fn cases() -> Vec<Case> {
     vec![
@@ -19,6 +24,10 @@ pub(crate) fn cases() -> Vec<Case> {
         case(
             "a_refusal_reaches_a_client_that_is_still_writing",
             refused_early,
+        ),
+        case(
+            "a_refusal_reaches_a_client_with_much_to_upload",
+            much_refused_early,
         ),
         case("a_client_that_leaves_or_stalls_stops_nobody", stalls),
     ]
@@ -44,6 +53,58 @@ fn refused_early(lab: &Lab) -> Result<()> {
             .answer(false)
             .with_context(|| format!("after {path}"))?;
         ensure!(next.status == 200, "{next:?}");
+    }
+    Ok(())
+}
+
+fn much_refused_early(lab: &Lab) -> Result<()> {
+    let pool = Pool::over(lab)?;
+    // Where bytes that nobody reads break a connection off.
+    let docker = Docker::new(&pool.manager.tcp())?;
+    pool.ok("run -d --name=sealed --read-only busybox sleep 600")?;
+    let folder = tempfile::tempdir()?;
+    let big = folder.path().join("big");
+    std::fs::write(&big, noise(UPLOAD_BYTES))?;
+    std::fs::write(folder.path().join("Dockerfile"), "FROM busybox\n")?;
+    let (big, context) = (big.display(), folder.path().display());
+    for (rounds, line, wanted) in [
+        (
+            20,
+            format!("cp {big} nosuch:/big"),
+            "No such container: nosuch",
+        ),
+        (
+            5,
+            format!("cp {big} sealed:/big"),
+            "rootfs is marked read-only",
+        ),
+        (5, format!("cp {big} sealed:/nodir/big"), "/nodir"),
+        (
+            5,
+            format!("import -c 'BAD x' {big} x"),
+            "BAD is not a valid change command",
+        ),
+    ] {
+        for round in 1..=rounds {
+            let words = words(&line);
+            let words: Vec<&str> = words.iter().map(String::as_str).collect();
+            let said = docker.run(&words)?.refusal()?;
+            ensure!(
+                said.contains(wanted),
+                "round {round} of `{line}`: {said:?} lacks {wanted:?}"
+            );
+        }
+    }
+    for round in 1..=5 {
+        let mut build = docker.command()?;
+        build.args(["build", "--network=container:nosuch"]);
+        build.arg(folder.path()).env("DOCKER_BUILDKIT", "0");
+        let said = docker.finish(&mut build, b"")?.refusal()?;
+        let wanted = "No such container: nosuch";
+        ensure!(
+            said.contains(wanted),
+            "round {round} of a build of {context}: {said:?} lacks {wanted:?}"
+        );
     }
     Ok(())
 }
