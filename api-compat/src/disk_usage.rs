@@ -24,8 +24,9 @@ pub struct Usage<'a> {
     pub containers: Option<Vec<String>>,
 }
 
-/// Adds up. A single answer keeps every byte but those of its containers.
-pub fn merge(usages: &[Usage<'_>]) -> Result<Vec<u8>, Malformed> {
+/// Adds up. `unmade` are volumes that no node had when it was asked for, as a node would list them. A single answer keeps every
+/// byte but those of its containers, and of its volumes if there are others.
+pub fn merge(usages: &[Usage<'_>], unmade: &[View<'_>]) -> Result<Vec<u8>, Malformed> {
     let [first, rest @ ..] = usages else {
         return Ok(b"{}".to_vec());
     };
@@ -39,6 +40,13 @@ pub fn merge(usages: &[Usage<'_>]) -> Result<Vec<u8>, Malformed> {
     if usages.iter().any(|usage| usage.containers.is_some()) {
         edit.set(&["Containers"], &format!("[{}]", containers.join(",")));
     }
+    if !rest.is_empty() || !unmade.is_empty() {
+        set_list(
+            &mut edit,
+            "Volumes",
+            concatenated(usages, "Volumes", "Name", unmade)?,
+        );
+    }
     if rest.is_empty() {
         return Ok(edit.finish());
     }
@@ -50,17 +58,27 @@ pub fn merge(usages: &[Usage<'_>]) -> Result<Vec<u8>, Malformed> {
             edit.set(&[sum], &total.to_string());
         }
     }
-    for (list, key) in [("Images", ""), ("Volumes", "Name"), ("BuildCache", "ID")] {
-        if let Some(items) = concatenated(usages, list, key)? {
-            edit.set(&[list], &items);
-        }
+    for (list, key) in [("Images", ""), ("BuildCache", "ID")] {
+        set_list(&mut edit, list, concatenated(usages, list, key, &[])?);
     }
     Ok(edit.finish())
 }
 
-/// All elements of the member `list`; those that agree in `key` with one of another node get theirs before it.
-fn concatenated(usages: &[Usage<'_>], list: &str, key: &str) -> Result<Option<String>, Malformed> {
-    let mut known = false;
+fn set_list(edit: &mut Edit<'_>, list: &str, items: Option<String>) {
+    if let Some(items) = items {
+        edit.set(&[list], &items);
+    }
+}
+
+/// All elements of the member `list`; those that agree in `key` with one of another node get theirs before it. Then those
+/// `besides` that agree with none.
+fn concatenated(
+    usages: &[Usage<'_>],
+    list: &str,
+    key: &str,
+    besides: &[View<'_>],
+) -> Result<Option<String>, Malformed> {
+    let mut known = !besides.is_empty();
     let mut items: Vec<(&str, View<'_>)> = Vec::new();
     for usage in usages {
         let Some(array) = usage.body.get(list) else {
@@ -85,6 +103,9 @@ fn concatenated(usages: &[Usage<'_>], list: &str, key: &str) -> Result<Option<St
         edit.set(&[key], &quote(&format!("{node}/{name}")));
         shown.push(String::from_utf8_lossy(&edit.finish()).into_owned());
     }
+    let besides = besides.iter();
+    let besides = besides.filter(|item| !holders.contains_key(&item.text_of(key)));
+    shown.extend(besides.map(|item| item.as_json().to_owned()));
     Ok(known.then(|| format!("[{}]", shown.join(","))))
 }
 
@@ -94,6 +115,11 @@ mod tests {
 
     #[track_caller]
     fn check(bodies: &[(&str, Option<&str>)], expected: &str) {
+        check_with(bodies, &[], expected);
+    }
+
+    #[track_caller]
+    fn check_with(bodies: &[(&str, Option<&str>)], unmade: &[&str], expected: &str) {
         let names = ["n1", "n2", "n3"];
         let usages: Vec<_> = bodies
             .iter()
@@ -104,7 +130,9 @@ mod tests {
                 containers: containers.map(|item| vec![item.to_owned()]),
             })
             .collect();
-        let merged = merge(&usages).expect("well-formed");
+        let unmade = unmade.iter().map(|item| View::parse(item.as_bytes()));
+        let unmade: Vec<_> = unmade.map(|item| item.expect("a volume")).collect();
+        let merged = merge(&usages, &unmade).expect("well-formed");
         assert_eq!(String::from_utf8(merged).expect("text"), expected);
     }
 
@@ -134,5 +162,29 @@ mod tests {
             r#"{"LayersSize":10, "Images":null,"Containers":null}"#,
         );
         check(&[], "{}");
+    }
+    #[test]
+    fn volumes_that_are_on_no_node_yet_are_listed_too() {
+        let one = r#"{"LayersSize":5, "Images":[{"Id": "a"}],"Volumes":[{"Name":"v"}]}"#;
+        let new = r#"{"Name":"new"}"#;
+        check_with(
+            &[(one, None)],
+            &[new],
+            r#"{"LayersSize":5, "Images":[{"Id": "a"}],"Volumes":[{"Name":"v"},{"Name":"new"}]}"#,
+        );
+        // Made between the one question and the other.
+        check_with(
+            &[(one, None)],
+            &[r#"{"Name":"v"}"#],
+            r#"{"LayersSize":5, "Images":[{"Id": "a"}],"Volumes":[{"Name":"v"}]}"#,
+        );
+        check_with(
+            &[
+                (r#"{"Volumes":null}"#, None),
+                (r#"{"Volumes":[{"Name":"v"}]}"#, None),
+            ],
+            &[new],
+            r#"{"Volumes":[{"Name":"v"},{"Name":"new"}]}"#,
+        );
     }
 }

@@ -9,7 +9,7 @@ use api_compat::error::ApiError;
 use api_compat::headers::Identity;
 use api_compat::info::{self, NodeDetails, NodeRow, Pool};
 use api_compat::json_edit::{Edit, quote};
-use api_compat::json_view::View;
+use api_compat::json_view::{Malformed, View};
 use api_compat::route::Operation;
 use api_compat::version::ApiVersion;
 use http::header::CONTENT_LENGTH;
@@ -19,7 +19,7 @@ use super::exchange::Exchange;
 use super::forward::with_query;
 use super::nodes::{labels, order_by_health};
 use super::reply::{self, Outcome, Reply};
-use super::{Proxy, any_node, fan_out};
+use super::{Proxy, any_node, fan_out, volumes};
 use crate::clock;
 use crate::engine::{Container, EngineCall, Host, Verdict, full};
 use crate::model::Availability;
@@ -245,9 +245,7 @@ async fn ask_only(host: &Arc<Host>, path: &str, client: ApiVersion) -> Option<by
 
 /// `GET /info`: of a pool of one its engine's own; of several what they last said, so that none is waited for.
 async fn system_info(proxy: &Proxy, client: ApiVersion) -> Outcome {
-    let garbled = |error: api_compat::json_view::Malformed| {
-        ApiError::internal(format!("an engine's info: {error}"))
-    };
+    let garbled = |error: Malformed| ApiError::internal(format!("an engine's info: {error}"));
     if let Some(host) = proxy.fleet.only()
         && let Some(body) = ask_only(&host, "/info", client).await
     {
@@ -408,7 +406,7 @@ async fn disk_usage(proxy: &Proxy, exchange: Exchange) -> Outcome {
             "unknown object type: {unknown}"
         )));
     }
-    let asks_containers = kinds.is_empty() || kinds.contains(&"container");
+    let asks = |kind| kinds.is_empty() || kinds.contains(&kind);
     let target = with_query("/system/df".to_owned(), exchange.raw_query());
     let call = EngineCall::get(target).at(exchange.version);
     let (answers, missing) = fan_out::ask(proxy.fleet.by_name(), &call, DISK_USAGE_PATIENCE)
@@ -423,7 +421,7 @@ async fn disk_usage(proxy: &Proxy, exchange: Exchange) -> Outcome {
     let mut usages = Vec::with_capacity(answers.len());
     for (host, answer) in &answers {
         let body = View::parse(&answer.body).map_err(|error| garbled(host, &error))?;
-        let containers = match body.get("Containers").filter(|_| asks_containers) {
+        let containers = match body.get("Containers").filter(|_| asks("container")) {
             Some(list) => Some(
                 shown_containers(list, host, exchange.version)
                     .map_err(|error| garbled(host, &error))?,
@@ -436,8 +434,13 @@ async fn disk_usage(proxy: &Proxy, exchange: Exchange) -> Outcome {
             containers,
         });
     }
-    let merged =
-        disk_usage::merge(&usages).map_err(|error| ApiError::internal(error.to_string()))?;
+    let unmade = match asks("volume") {
+        true => volumes::unmade(&proxy.manager.cluster())?,
+        false => Vec::new(),
+    };
+    let internal = |error: Malformed| ApiError::internal(error.to_string());
+    let unmade: Result<Vec<_>, _> = unmade.iter().map(|volume| View::parse(volume)).collect();
+    let merged = disk_usage::merge(&usages, &unmade.map_err(internal)?).map_err(internal)?;
     let mut reply = reply::json(StatusCode::OK, merged);
     missing.mark(&mut reply);
     Ok(reply)

@@ -77,7 +77,14 @@ fn late_bound(lab: &Lab) -> Result<()> {
     pool.says("volume ls -q --filter dangling=false", "")?;
     pool.says("volume ls -q --filter node=host1", "")?;
     nowhere(lab, "data")?;
+    let volumes = "system df --format '{{.Type}} {{.TotalCount}} {{.Active}} {{.Size}}'";
+    contains(&pool.ok(volumes)?, "Local Volumes 1 0 0B")?;
+    contains(
+        &pool.ok("system df -v --format '{{json .Volumes}}'")?,
+        r#""Name":"data""#,
+    )?;
     pool.says("run --rm -v data:/d busybox sh -c 'echo kept >/d/it'", "")?;
+    contains(&pool.ok(volumes)?, "Local Volumes 1 0 5B")?;
     let node = holder(lab, "data")?;
     contains(&pool.ok(&format!("{MOUNTPOINT} data"))?, "/data/_data")?;
     pool.says(&format!("volume ls -q --filter node={node}"), "data")?;

@@ -204,8 +204,32 @@ fn is_nowhere(volume: &Volume) -> bool {
     volume.residence.nodes().next().is_none()
 }
 
+/// The volumes that are on no node yet, as an engine's `system/df` shows what takes no space.
+pub(super) fn unmade(cluster: &Cluster) -> Result<Vec<Vec<u8>>, ApiError> {
+    let unmade = cluster.volumes().filter(|volume| is_nowhere(volume));
+    let shown = unmade.map(|volume| {
+        let usage = Usage {
+            ref_count: cluster.volume_users(volume.realm, &volume.spec.name),
+            size: 0,
+        };
+        rendered_with(volume, Some(usage))
+    });
+    shown.collect()
+}
+
 /// A record as an engine shows a volume that nothing has been mounted from.
 fn rendered(volume: &Volume) -> Result<Vec<u8>, ApiError> {
+    rendered_with(volume, None)
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Usage {
+    ref_count: u32,
+    size: u64,
+}
+
+fn rendered_with(volume: &Volume, usage: Option<Usage>) -> Result<Vec<u8>, ApiError> {
     #[derive(Serialize)]
     #[serde(rename_all = "PascalCase")]
     struct Shown<'a> {
@@ -216,6 +240,8 @@ fn rendered(volume: &Volume) -> Result<Vec<u8>, ApiError> {
         name: &'a str,
         options: &'a Option<BTreeMap<String, String>>,
         scope: &'a str,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        usage_data: Option<Usage>,
     }
     let scope = match volume.residence {
         Residence::On { .. } => "local",
@@ -229,6 +255,7 @@ fn rendered(volume: &Volume) -> Result<Vec<u8>, ApiError> {
         name: &volume.spec.name,
         options: &volume.spec.options,
         scope,
+        usage_data: usage,
     };
     serde_json::to_vec(&shown).map_err(|error| ApiError::internal(error.to_string()))
 }
