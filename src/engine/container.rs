@@ -97,6 +97,13 @@ impl HostTag {
         }
     }
 
+    /// Whether its host is known to have this address.
+    pub fn has(&self, address: IpAddr) -> bool {
+        let known = [self.address.as_deref(), self.endpoint.published_address()];
+        let mut known = known.into_iter().flatten();
+        known.any(|known| known.parse() == Ok(address))
+    }
+
     /// Whether `reference` names this node: by name or by id.
     pub fn is(&self, reference: &str) -> bool {
         self.name.as_str() == reference || self.text.id == reference

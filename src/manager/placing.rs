@@ -262,6 +262,7 @@ impl Manager {
             }
         }
         pins.extend(self.volume_pins(wanted, cluster)?);
+        pins.extend(self.address_pins(wanted));
         let strangers = wanted.networks.iter();
         for network in strangers.filter(|network| !joins.contains(network)) {
             if let Some((host, name)) = self.network_of_node(network) {
@@ -295,6 +296,24 @@ impl Manager {
             Found::One(container) if container.host.id == host.tag.id => Some(name),
             _ => None,
         }
+    }
+
+    /// A port on the address of a host can be listened on there only. Loopback addresses are every host's, and what is no
+    /// node's address as far as is known may be any node's.
+    fn address_pins(&self, wanted: &Create<'_>) -> Vec<Pin> {
+        if !publishes(wanted) {
+            return Vec::new();
+        }
+        let asked: BTreeSet<_> = wanted.host_ports.iter().filter_map(address).collect();
+        let asked = asked.into_iter().filter(|address| !address.is_loopback());
+        let pins = asked.filter_map(|address| {
+            let holders = self.holders(|host| host.tag.has(address));
+            (!holders.is_empty()).then(|| Pin {
+                nodes: holders.iter().map(|host| host.tag.id).collect(),
+                why: format!("address {address}, which is on {}", node_names(&holders)),
+            })
+        });
+        pins.collect()
     }
 
     fn holders(&self, has: impl Fn(&Host) -> bool) -> Vec<Arc<Host>> {
@@ -367,10 +386,7 @@ struct OpenWish<'a> {
 
 /// Nobody but engines listens for SCTP, and without a network of its own a container publishes nothing.
 fn open_wishes<'a>(wanted: &'a Create<'_>) -> Vec<OpenWish<'a>> {
-    if !matches!(
-        wanted.network_mode,
-        NetworkMode::Default | NetworkMode::Named(_)
-    ) {
+    if !publishes(wanted) {
         return Vec::new();
     }
     let protocol = |text: &str| match Protocol::read(text) {
@@ -404,6 +420,14 @@ fn open_wishes<'a>(wanted: &'a Create<'_>) -> Vec<OpenWish<'a>> {
         })
     });
     bound.chain(besides).collect()
+}
+
+/// Whether it has a network of its own, and so publishes what it is asked to.
+const fn publishes(wanted: &Create<'_>) -> bool {
+    matches!(
+        wanted.network_mode,
+        NetworkMode::Default | NetworkMode::Named(_)
+    )
 }
 
 /// The address of the host that was asked for; none for all of them.

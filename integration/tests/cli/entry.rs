@@ -19,6 +19,7 @@ use crate::{SOON, contains};
 pub(crate) fn cases() -> Vec<Case> {
     vec![
         case("a_published_port_answers_at_the_manager_and_the_node", both),
+        case("a_port_on_a_nodes_address_goes_to_that_node", of_a_node),
         case("a_port_is_open_once_its_container_is_told_to_run", at_once),
         case("random_ports_are_unique_and_kept", random),
         case("a_chosen_port_that_is_taken_is_told", taken),
@@ -113,6 +114,30 @@ fn both(lab: &Lab) -> Result<()> {
     pool.ok(&format!("run -d --name=own -p 127.0.0.1:{port}:80 {WHO}"))?;
     pool.ok("exec own wget -q -O - 127.0.0.1:80")?;
     comes_to_refuse(port)
+}
+
+fn of_a_node(lab: &Lab) -> Result<()> {
+    let pool = Pool::over(lab)?;
+    let port = free_port()?;
+    for host in lab.hosts() {
+        let (name, address) = (host.name(), host.address());
+        pool.ok(&format!(
+            "run -d --name=on-{name} -p {address}:{port}:80 --hostname={name} {WHO}"
+        ))?;
+        comes_to_answer(address, port, name)?;
+        let node = pool.node_of(&format!("on-{name}"))?;
+        ensure!(node == name, "{address} of {name} is on {node}");
+        let port = free_port()?;
+        pool.refuses(
+            &format!("run -p {address}:{port}:80 -e constraint:node!={name} {WHO}"),
+            &format!("excluded by address {address}, which is on {name}"),
+        )?;
+    }
+    // Whose this is nobody knows. An engine does not say where it is not.
+    let refusal = pool.refusal(&format!("run --name=lost -p 192.0.2.1:{port}:80 {WHO}"))?;
+    contains(&refusal, "cannot assign requested address")?;
+    let node = pool.node_of("lost")?;
+    contains(&refusal, &format!("(on node {node})"))
 }
 
 /// As on an engine, which listens before it answers the start, and no more once it answers the stop.

@@ -106,14 +106,17 @@ async fn start(
     outcome
 }
 
-/// An engine does not say who has a port. Where it is known here, its words are followed by that. A number that the pool chose
+/// An engine neither says that an address is another host's, nor who has a port. Where it is known here, its words are followed by that. A number that the pool chose
 /// may be taken by something that no engine knows of; the container has it for good, so only another container gets
 /// another one.
 fn blame_port(proxy: &Proxy, container: &Container, mut error: ApiError) -> ApiError {
+    let node = &container.host.name;
+    if lacks_address(&error.message) && proxy.fleet.only().is_none() {
+        error.message = format!("{} (on node {node})", error.message);
+    }
     if !says_taken(&error.message) {
         return error;
     }
-    let node = &container.host.name;
     let in_the_way = proxy.manager.ports_in_the_way(container);
     if !in_the_way.is_empty() {
         let in_the_way = in_the_way.join(", ");
@@ -126,6 +129,11 @@ fn blame_port(proxy: &Proxy, container: &Container, mut error: ApiError) -> ApiE
         );
     }
     error
+}
+
+/// Whether an engine could not listen on an address that its host does not have.
+fn lacks_address(message: &str) -> bool {
+    message.contains("cannot assign requested address")
 }
 
 /// Whether an engine could not listen on a port, or its network had given it away.
@@ -354,5 +362,13 @@ mod tests {
         let slashed = "failed to bind host port [::]:24000/tcp: address already in use";
         check(slashed, &[24_000], Some(24_000));
         check("no such image: busybox:24000", &[24_000], None);
+    }
+
+    #[test]
+    fn an_address_that_a_host_lacks_is_told_from_a_port_that_it_has_given_away() {
+        let lacking = "failed to bind host port for 10.64.0.12:18306:172.17.0.2:80/tcp: cannot assign requested address";
+        assert!(lacks_address(lacking) && !says_taken(lacking));
+        let taken = "failed to bind host port 10.64.0.12:18306/tcp: address already in use";
+        assert!(!lacks_address(taken) && says_taken(taken));
     }
 }
