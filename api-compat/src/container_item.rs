@@ -469,7 +469,9 @@ fn show_address(edit: &mut Edit<'_>, address: &str) {
     let Some(ports) = edit.root().get("Ports") else {
         return;
     };
-    let mut rows = Rows::new(address);
+    let all = ports.elements().map(Port::of);
+    let all = all.map(|port| (port.ip, (port.private, port.public, port.protocol)));
+    let mut rows = Rows::new(address, all);
     let mut shown = Vec::new();
     edit.elements(ports, |row| {
         let port = Port::of(row);

@@ -126,7 +126,9 @@ pub fn with_our_ids<'a>(
 }
 
 fn show_address<'a>(edit: &mut Edit<'a>, bindings: View<'a>, address: &str) {
-    let mut rows = Rows::new(address);
+    let all = bindings.elements();
+    let all = all.map(|binding| (binding.text_of("HostIp"), binding.text_of("HostPort")));
+    let mut rows = Rows::new(address, all);
     let mut replaced = Vec::new();
     edit.elements(bindings, |binding| {
         match rows.next(&binding.text_of("HostIp"), binding.text_of("HostPort")) {

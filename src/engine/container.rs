@@ -12,6 +12,7 @@ use api_compat::container_status::{ContainerStatus, Since as Age};
 use api_compat::event::Origin;
 use api_compat::json_view::Malformed;
 use api_compat::labels;
+use api_compat::published::is_reached_at;
 use api_compat::version::ApiVersion;
 
 use jiff::Timestamp;
@@ -305,7 +306,7 @@ impl Container {
             details: None,
             names: bare_names(&head),
             entry: entry(&head),
-            published: published(&head),
+            published: published(&head, host.address.as_deref()),
             networks: joined(&head, host),
             volumes: volumes(&head),
             labels: label_hashes(&head),
@@ -443,12 +444,22 @@ fn bare_names(head: &Head<'_>) -> Box<[Box<str>]> {
         .collect()
 }
 
-fn published(head: &Head<'_>) -> Box<[PublishedPort]> {
+/// `node` is where they are reached. A port on every address of one family is on all of them if it is there.
+fn published(head: &Head<'_>, node: Option<&str>) -> Box<[PublishedPort]> {
+    let node = node.unwrap_or_default();
+    let are_twins = |one: &Port<'_>, other: &Port<'_>| {
+        one.private == other.private && one.public == other.public && one.protocol == other.protocol
+    };
+    let is_there = |port: &Port<'_>| {
+        let mut twins = head.ports.iter().filter(|twin| are_twins(twin, port));
+        twins.any(|twin| is_reached_at(node, &twin.ip))
+    };
     let read = |port: &Port<'_>| {
         let address: Option<IpAddr> = port.ip.parse().ok();
+        let is_on_all = |address: &IpAddr| address.is_unspecified() && is_there(port);
         Some(PublishedPort {
             protocol: Protocol::read(&port.protocol)?,
-            address: address.filter(|address| !address.is_unspecified()),
+            address: address.filter(|address| !is_on_all(address)),
             number: port.public,
         })
     };

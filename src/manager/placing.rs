@@ -2,7 +2,7 @@
 //! promised and observed right now.
 
 use std::collections::BTreeSet;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use api_compat::create::{Create, HostPort, NetworkMode, Wanted, exposed_ports};
@@ -430,10 +430,10 @@ const fn publishes(wanted: &Create<'_>) -> bool {
     )
 }
 
-/// The address of the host that was asked for; none for all of them.
+/// The address of the host that was asked for; none for all of them. `::` is all of IPv6 only.
 fn address(wish: &HostPort<'_>) -> Option<IpAddr> {
     let address: Option<IpAddr> = wish.address.parse().ok();
-    address.filter(|address| !address.is_unspecified())
+    address.filter(|address| *address != Ipv4Addr::UNSPECIFIED)
 }
 
 /// With whom the container shares entries of published ports.

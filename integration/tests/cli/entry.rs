@@ -19,6 +19,7 @@ use crate::{SOON, contains};
 pub(crate) fn cases() -> Vec<Case> {
     vec![
         case("a_published_port_answers_at_the_manager_and_the_node", both),
+        case("a_port_on_ipv6_alone_is_its_nodes_own", on_ipv6_alone),
         case("a_port_on_a_nodes_address_goes_to_that_node", of_a_node),
         case("a_port_is_open_once_its_container_is_told_to_run", at_once),
         case("random_ports_are_unique_and_kept", random),
@@ -114,6 +115,24 @@ fn both(lab: &Lab) -> Result<()> {
     pool.ok(&format!("run -d --name=own -p 127.0.0.1:{port}:80 {WHO}"))?;
     pool.ok("exec own wget -q -O - 127.0.0.1:80")?;
     comes_to_refuse(port)
+}
+
+fn on_ipv6_alone(lab: &Lab) -> Result<()> {
+    let pool = Pool::over(lab)?;
+    let port = free_port()?;
+    pool.ok(&format!("run -d --name=six -p '[::]:{port}:80' {WHO}"))?;
+    pool.says("port six", &format!("80/tcp -> [::]:{port}"))?;
+    pool.says("ps --format {{.Ports}}", &format!("[::]:{port}->80/tcp"))?;
+    ensure!(
+        TcpStream::connect((MANAGER, port)).is_err(),
+        "the manager listens on it"
+    );
+    // In IPv4 the number is free, on the same node too.
+    let node = pool.node_of("six")?;
+    pool.ok(&format!(
+        "run -d --name=four --hostname=four -p 0.0.0.0:{port}:80 -e constraint:node=={node} {WHO}"
+    ))?;
+    comes_to_answer(MANAGER, port, "four")
 }
 
 fn of_a_node(lab: &Lab) -> Result<()> {
