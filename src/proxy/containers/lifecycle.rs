@@ -18,6 +18,7 @@ use super::super::exchange::Exchange;
 use super::super::reply::{self, Outcome, Reply, from_manager};
 use super::pass_to;
 use super::unlink::unlink;
+use super::wait::End;
 use crate::engine::{Container, EngineCall, Host, full};
 use crate::manager;
 use crate::model::{Caller, PublishedPort, Resources};
@@ -68,12 +69,28 @@ pub(super) async fn change(proxy: &Proxy, exchange: Exchange) -> Outcome {
         Operation::ContainerUnpause => {
             settle(proxy, exchange, host, container, Some("unpause")).await
         }
-        // An engine answers once it has ended, and tells of that a little later.
         Operation::ContainerKill if is_deadly(exchange.query()?.text("signal")) => {
-            settle(proxy, exchange, host, container, Some("die")).await
+            kill(proxy, exchange, host, container).await
         }
         _ => settle(proxy, exchange, host, container, None).await,
     }
+}
+
+/// An engine answers once the container has ended, and tells of that a little later.
+async fn kill(
+    proxy: &Proxy,
+    exchange: Exchange,
+    host: Arc<Host>,
+    container: Arc<Container>,
+) -> Outcome {
+    let (at, killed) = (Arc::clone(&host), Arc::clone(&container));
+    let reply = settle(proxy, exchange, host, container, Some("die")).await?;
+    if reply.status().is_success() {
+        let inventory = &proxy.fleet.inventory;
+        End::Exit.shown(inventory, &at, &killed).await;
+        proxy.manager.ended(killed.id).await;
+    }
+    Ok(reply)
 }
 
 /// Whether nothing survives the signal; without one, that is what is sent.

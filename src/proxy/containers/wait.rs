@@ -15,7 +15,10 @@ use super::super::Proxy;
 use super::super::exchange::Exchange;
 use super::super::forward::{forward_with_last_words, with_query};
 use super::super::reply::{Outcome, Reply};
-use crate::engine::{Container, Host, Inventory};
+use crate::engine::{Container, Host, Inventory, RunState};
+
+/// So often an engine that has told of an end is asked for it, if its list is behind: each time its event is awaited first.
+const LOOKS: usize = 8;
 
 /// Waits on the container's engine.
 pub(super) async fn wait(proxy: &Proxy, exchange: Exchange) -> Outcome {
@@ -50,8 +53,8 @@ pub(super) async fn wait(proxy: &Proxy, exchange: Exchange) -> Outcome {
 }
 
 /// What is waited for.
-#[derive(Debug, Clone, Copy)]
-enum End {
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum End {
     Exit,
     Removal,
 }
@@ -64,21 +67,30 @@ impl End {
         }
     }
 
-    /// Returns when our lists show it. An engine answers who waits a little before it tells of the event.
-    async fn shown(self, inventory: &Inventory, host: &Host, container: &Container) {
-        let known = inventory.get(&container.id);
-        let (is_shown, last) = match self {
-            Self::Exit => (known.is_none_or(|known| !known.state.is_up()), "die"),
-            Self::Removal => (known.is_none(), "destroy"),
+    /// Returns when our lists show it. An engine answers who waits a little before it tells of the event, and its own
+    /// list may be behind that.
+    pub(super) async fn shown(self, inventory: &Inventory, host: &Host, container: &Container) {
+        let started = |known: &Container| known.since.started;
+        let first = inventory.get(&container.id).map(|known| started(&known));
+        let last = match self {
+            Self::Exit => "die",
+            Self::Removal => "destroy",
         };
-        if is_shown {
-            return;
-        }
-        let settled = async { host.change(container.id).await.settle(Some(last)).await };
-        tokio::select! {
-            biased;
-            _ = host.lost() => {}
-            () = settled => {}
+        for _ in 0..LOOKS {
+            let Some(known) = inventory.get(&container.id) else {
+                return;
+            };
+            let is_again = first != Some(started(&known));
+            let runs = matches!(known.state, RunState::Running | RunState::Paused);
+            if self == Self::Exit && (is_again || !runs) {
+                return;
+            }
+            let settled = async { host.change(container.id).await.settle(Some(last)).await };
+            tokio::select! {
+                biased;
+                _ = host.lost() => return,
+                () = settled => {}
+            }
         }
     }
 }
