@@ -11,6 +11,7 @@
 //! | the engine makes it, with our labels | it is found by its labels and adopted |
 //! | reply; the binding is committed behind it | the same |
 
+use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
@@ -267,11 +268,19 @@ impl Manager {
     ) -> Result<EngineReply, Error> {
         let host = &choice.host;
         let networks = self.joined_on(host, &choice.joins).await?;
+        let with_needs;
         let mut body = parsed(order.body)?;
-        body.set_needs(|reference| self.known_there(host, reference).map(str::to_owned));
-        // What follows may move an endpoint, links and all.
-        let body = body.finish();
-        let mut body = parsed(&body)?;
+        let is_renamed = Cell::new(false);
+        body.set_needs(|reference| {
+            let known = self.known_there(host, reference)?;
+            is_renamed.set(true);
+            Some(known.to_owned())
+        });
+        if is_renamed.get() {
+            // What follows may move an endpoint, links and all.
+            with_needs = body.finish();
+            body = parsed(&with_needs)?;
+        }
         let (request_label, cluster_label) =
             (request.to_string(), self.settings.cluster.to_string());
         body.add_labels(&[

@@ -123,9 +123,9 @@ async fn start(
     outcome
 }
 
-/// An engine neither says that an address is another host's, nor who has a port. Where it is known here, its words are followed by that. A number that the pool chose
-/// may be taken by something that no engine knows of; the container has it for good, so only another container gets
-/// another one.
+/// An engine neither says that an address is another host's, nor who has a port. Where it is known here, its words
+/// are followed by that. A number that the pool chose may be taken by something that no engine knows of; the
+/// container has it for good, so only another container gets another one.
 fn blame_port(proxy: &Proxy, container: &Container, mut error: ApiError) -> ApiError {
     let node = &container.host.name;
     if lacks_address(&error.message) && proxy.fleet.only().is_none() {
