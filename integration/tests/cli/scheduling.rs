@@ -171,20 +171,33 @@ fn in_vain(lab: &Lab) -> Result<()> {
     pool.ok("create --name=it -l com.flotilla.node=host9 -l com.flotilla.id=1 busybox true")?;
     let shown = pool.ok("inspect -f {{.Config.Labels}} it")?;
     ensure!(!shown.contains("com.flotilla.id"), "{shown}");
-    let create = |label: &str| {
-        let body = serde_json::json!({"Image": "busybox", "Labels": {(label): "1"}});
+    let create = |label: &str, node: &str| {
+        let constraint = format!("node=={node}");
+        let labels = serde_json::json!({(label): "1", "com.flotilla.constraint": constraint});
+        let body = serde_json::json!({"Image": "busybox", "Labels": labels});
         let answer = pool.ask("POST", "/containers/create", body.to_string().as_bytes())?;
         ensure!(answer.status == 201, "{answer:?}");
         Ok::<_, anyhow::Error>(answer.json()?["Warnings"].to_string())
     };
     let tpu = "com.flotilla.resource.tpu";
     contains(
-        &create(tpu)?,
+        &create(tpu, "host2")?,
         "the label com.flotilla.resource.tpu claims nothing",
     )?;
     pool.flotilla(&format!("node update host1 --label-add {tpu}=1"))?
         .ok()?;
-    ensure!(create(tpu)? == "[]", "a label that counts is warned of");
+    ensure!(
+        create(tpu, "host1")? == "[]",
+        "a label that counts is warned of"
+    );
+    // What a container claimed of its node counts as soon as the node states how much it has.
+    pool.flotilla(&format!("node update host2 --label-add {tpu}=1"))?
+        .ok()?;
+    let all_taken = format!("create -l {tpu}=1 -e constraint:node!=host3 busybox true");
+    pool.refuses(
+        &all_taken,
+        "no node fits: host1, host2 lack tpu (need 1; 0, 0 free of 1); host3 excluded by constraint node!=host3",
+    )?;
     let arguments = "%7B%22constraint%3Anode%22%3A%22%3Dhost2%22%7D";
     let answer = pool.ask("POST", &format!("/build?buildargs={arguments}"), b"")?;
     ensure!(answer.status == 400, "{answer:?}");
