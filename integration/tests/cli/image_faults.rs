@@ -194,23 +194,29 @@ fn removed_while_down(lab: &Lab) -> Result<()> {
 fn of_dead_node(lab: &Lab) -> Result<()> {
     let pool = Pool::over(lab)?;
     let host = lab.host(1);
+    // Of a registry that refuses connections at once.
+    let used = "127.0.0.1:1/used:1";
     only_on(&pool, host, "it:1")?;
-    only_on(&pool, host, "used:1")?;
+    only_on(&pool, host, used)?;
     pool.ok(&format!(
-        "create --name=user -e constraint:node=={} used:1 true",
+        "create --name=user -e constraint:node=={} {used} true",
         host.name()
     ))?;
     host.kill_engine()?;
     until_down(&pool, host)?;
+    // A client pulls what is on no node that is up: the image may be in no registry.
+    let refusal = pool.refusal(&format!("run --rm {used} true"))?;
+    contains(&refusal, "connection refused; the pool's own image")?;
+    contains(&refusal, "is on no other node: node host2 ")?;
     pool.says("rmi it:1", "Untagged: it:1")?;
     pool.refuses("image inspect it:1", "No such image: it:1")?;
-    pool.refuses("rmi used:1", "is using its referenced image")?;
+    pool.refuses(&format!("rmi {used}"), "is using its referenced image")?;
     host.start_engine()?;
     host.wait_until_it_answers()?;
     pool.wait_until_ready(3)?;
     wait::until_true("the removal", BACK, || Ok(!has(host, "it:1")?))?;
     pool.ok("rm user")?;
-    pool.ok("rmi used:1").map(drop)
+    pool.ok(&format!("rmi {used}")).map(drop)
 }
 
 fn pruned(lab: &Lab) -> Result<()> {

@@ -100,9 +100,10 @@ pub(super) async fn create(proxy: &Proxy, exchange: Exchange) -> Outcome {
             quote(name)
         )
     });
-    let learning = Learning::new(proxy, &hosts, &exchange, name);
+    let learning = Learning::new(proxy, &hosts, &exchange, name.clone());
     drop(exchange);
-    on_all(proxy, hosts, works, merger, skipped, learning).await
+    let pulled = on_all(proxy, hosts, works, merger, skipped, learning).await;
+    pulled.map_err(|failure| meant::pulled_in_vain(proxy, &name, failure))
 }
 
 /// How many of so many nodes pull at a time.

@@ -48,21 +48,39 @@ pub(super) fn ask(image: &Image, reference: &str) -> Option<(Arc<Host>, String)>
 
 /// When no node that is up has the image: the word of a node that is down and had it, else `No such image`.
 pub(super) fn nowhere(proxy: &Proxy, reference: &str) -> ApiError {
-    let lost = proxy
-        .fleet
-        .by_name()
-        .into_iter()
-        .find(|host| !host.is_up() && host.images().find(reference).is_some());
-    match lost.and_then(|host| host.ready().err()) {
-        Some(error) => {
-            let down = from_engine(error);
-            ApiError {
-                message: format!("image {reference} is on no other node: {}", down.message),
-                ..down
-            }
-        }
+    match holder_that_is_down(proxy, reference) {
+        Some(down) => ApiError {
+            message: format!("image {reference} is on no other node: {}", down.message),
+            ..down
+        },
         None => no_such_image(reference),
     }
+}
+
+/// A pull that failed. A client pulls what a create finds on no node that is up; if a node that is down has it, it may be in
+/// no registry at all, and a registry's words alone would mislead its user.
+pub(super) fn pulled_in_vain(proxy: &Proxy, reference: &str, failure: ApiError) -> ApiError {
+    if resolve(proxy, reference).is_some() {
+        return failure;
+    }
+    match holder_that_is_down(proxy, reference) {
+        Some(down) => ApiError {
+            message: format!(
+                "{}; the pool's own image of this name is on no other node: {}",
+                failure.message, down.message
+            ),
+            ..failure
+        },
+        None => failure,
+    }
+}
+
+/// What is said of a node that is down and had the image.
+fn holder_that_is_down(proxy: &Proxy, reference: &str) -> Option<ApiError> {
+    let hosts = proxy.fleet.by_name().into_iter();
+    let mut down = hosts.filter_map(|host| Some((host.ready().err()?, host)));
+    let (error, _) = down.find(|(_, host)| host.images().find(reference).is_some())?;
+    Some(from_engine(error))
 }
 
 pub(super) async fn unknown(proxy: &Proxy, exchange: Exchange) -> Outcome {
