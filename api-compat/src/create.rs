@@ -515,11 +515,15 @@ impl<'a> Create<'a> {
         let default_driver = text(host, "VolumeDriver");
         for bind in texts(host, "Binds") {
             let source = before(&bind, ':');
-            match source.len() < bind.len() {
+            match bind.split(':').nth(1) {
                 // A path alone is an anonymous volume there.
-                false => {}
-                true if source.starts_with('/') => self.host_paths.push(source),
-                true => self.volumes.push(Volume {
+                None => {}
+                Some(target) if source.starts_with('/') => {
+                    // Engines refuse another one, whatever is at the source.
+                    let is_read = target.starts_with('/');
+                    self.host_paths.extend(is_read.then_some(source));
+                }
+                Some(_) => self.volumes.push(Volume {
                     name: source,
                     driver: default_driver.clone(),
                     options: Vec::new(),

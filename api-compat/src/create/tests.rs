@@ -186,7 +186,7 @@ fn placing_reads_all_it_needs() {
     let body = r#"{"Image":"busybox","Env":["a=b"],"Labels":{"x":"y"},"ExposedPorts":{"80/tcp":{}},"New":1,
         "HostConfig":{"Memory":64,"NanoCpus":5,"NetworkMode":"front","PidMode":"container:p","IpcMode":"shareable",
           "Links":["db:alias"],"VolumesFrom":["src:ro"],"AutoRemove":true,"RestartPolicy":{"Name":"always"},
-          "Binds":["data:/data:ro","/etc:/etc","/anonymous","/var/run/docker.sock:/s"],
+          "Binds":["data:/data:ro","/etc:/etc","/anonymous","/var/run/docker.sock:/s","/no:target"],
           "Mounts":[{"Type":"volume","Source":"v","VolumeOptions":{"Labels":{"l":"m"},"DriverConfig":{"Name":"nfs","Options":{"o":"p"}}}},
                     {"Type":"volume","Target":"/t"},{"Type":"bind","Source":"/home"},{"Type":"tmpfs"}],
           "PortBindings":{"80/tcp":[{"HostIp":"127.0.0.1","HostPort":"8080"},{"HostPort":""}],
