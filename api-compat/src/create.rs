@@ -51,6 +51,8 @@ pub struct Create<'a> {
     pub anonymous_volumes: bool,
     /// Paths of the host that are mounted.
     pub host_paths: Vec<Cow<'a, str>>,
+    /// Images that are mounted (`Mounts` of the type `image`, API 1.48).
+    pub mounted_images: Vec<Cow<'a, str>>,
     /// Where its network comes from.
     pub network_mode: NetworkMode<'a>,
     /// The networks it joins, `network_mode` first; without those every host has.
@@ -333,6 +335,22 @@ impl<'a> Body<'a> {
         }
     }
 
+    /// Has other images mounted than the client named, where `known` has one.
+    pub fn set_mounted_images(&mut self, known: impl Fn(&str) -> Option<String>) {
+        let root = self.edit.root();
+        let host = root.get_folded("HostConfig");
+        let mounts = host.and_then(|host| host.get_folded("Mounts"));
+        for mount in mounts.iter().flat_map(View::elements) {
+            let source = mount.get_folded("Source");
+            let named = source.filter(|_| &*text(mount, "Type") == "image");
+            if let Some(source) = named
+                && let Some(known) = source.str().and_then(|name| known(&name))
+            {
+                self.edit.replace(source, quote(&known));
+            }
+        }
+    }
+
     /// Tells of the networks that `joined` knows, by whatever reference, in their engine's terms.
     pub fn set_networks(&mut self, joined: impl Fn(&str) -> Option<Joined>) {
         let root = self.edit.root();
@@ -535,6 +553,7 @@ impl<'a> Create<'a> {
             let source = text(mount, "Source");
             match &*text(mount, "Type") {
                 "bind" => self.host_paths.push(source),
+                "image" => self.mounted_images.push(source),
                 "volume" if !source.is_empty() => {
                     let options = mount.get_folded("VolumeOptions");
                     let driver = options.and_then(|options| options.get_folded("DriverConfig"));

@@ -12,7 +12,7 @@
 //! | reply; the binding is committed behind it | the same |
 
 use std::cell::Cell;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -249,20 +249,25 @@ impl Manager {
         if order.paths_must_exist {
             has_paths(host, &order.wanted.host_paths).await?;
         }
-        let image = &order.wanted.image;
-        let _making = self.moved_tags.making(host.tag.id, image);
-        let image = self.have_image(image, host, &order.caller).await?;
-        self.make(order, name, image.as_deref(), request, choice)
-            .await
+        let mut known = BTreeMap::new();
+        let mut making = Vec::new();
+        let mounted = order.wanted.mounted_images.iter();
+        for image in std::iter::once(&order.wanted.image).chain(mounted) {
+            making.push(self.moved_tags.making(host.tag.id, image));
+            if let Some(there) = self.have_image(image, host, &order.caller).await? {
+                known.insert(&**image, there);
+            }
+        }
+        self.make(order, name, &known, request, choice).await
     }
 
-    /// Asks the engine; on success the lists show the container before this returns. `image` stands in place of the
-    /// client's own word for it, where the engine does not know that.
+    /// Asks the engine; on success the lists show the container before this returns. `images` are what the engine
+    /// knows images by of which it does not know the client's own word.
     async fn make(
         self: &Arc<Self>,
         order: &CreateOrder<'_>,
         name: &str,
-        image: Option<&str>,
+        images: &BTreeMap<&str, String>,
         request: RequestId,
         choice: &Choice,
     ) -> Result<EngineReply, Error> {
@@ -287,9 +292,10 @@ impl Manager {
             (labels::ID, &request_label),
             (labels::CLUSTER, &cluster_label),
         ]);
-        if let Some(image) = image {
+        if let Some(image) = images.get(&*order.wanted.image) {
             body.set_image(image);
         }
+        body.set_mounted_images(|named| images.get(named).cloned());
         let mut besides = Vec::new();
         for port in &choice.numbers {
             match port.index {

@@ -52,6 +52,20 @@ fn networks_are_told_in_their_engines_terms() {
 }
 
 #[test]
+fn mounted_images_are_told_in_their_engines_terms() {
+    let mounts = |first: &str| {
+        format!(
+            r#"{{"Image":"it","HostConfig":{{"Mounts":[{{"Type":"image","Source":"{first}","Target":"/a"}},{{"Type":"volume","Source":"it"}}]}}}}"#
+        )
+    };
+    let body = mounts("it");
+    let mut edited = Body::parse(body.as_bytes()).expect("a body");
+    edited.set_mounted_images(|reference| (reference == "it").then(|| "sha256:aa".to_owned()));
+    let edited = String::from_utf8(edited.finish()).expect("text");
+    assert_eq!(edited, mounts("sha256:aa"));
+}
+
+#[test]
 fn containers_are_told_in_their_engines_terms() {
     #[track_caller]
     fn check(body: &str, expected: &str) {
@@ -188,7 +202,7 @@ fn placing_reads_all_it_needs() {
           "Links":["db:alias"],"VolumesFrom":["src:ro"],"AutoRemove":true,"RestartPolicy":{"Name":"always"},
           "Binds":["data:/data:ro","/etc:/etc","/anonymous","/var/run/docker.sock:/s","/no:target"],
           "Mounts":[{"Type":"volume","Source":"v","VolumeOptions":{"Labels":{"l":"m"},"DriverConfig":{"Name":"nfs","Options":{"o":"p"}}}},
-                    {"Type":"volume","Target":"/t"},{"Type":"bind","Source":"/home"},{"Type":"tmpfs"}],
+                    {"Type":"volume","Target":"/t"},{"Type":"bind","Source":"/home"},{"Type":"tmpfs"},{"Type":"image","Source":"files:1"}],
           "PortBindings":{"80/tcp":[{"HostIp":"127.0.0.1","HostPort":"8080"},{"HostPort":""}],
                           "53/udp":[{"HostPort":"5000-5010"}],"1/tcp":null}},
         "NetworkingConfig":{"EndpointsConfig":{"front":{},"back":null,"default":{}}}}"#;
@@ -232,6 +246,7 @@ fn placing_reads_all_it_needs() {
         ["data  [] []", r#"v nfs [("o", "p")] [("l", "m")]"#]
     );
     assert_eq!(create.host_paths, ["/etc", "/var/run/docker.sock", "/home"]);
+    assert_eq!(create.mounted_images, ["files:1"]);
     assert_eq!(create.networks, ["front", "back"]);
     assert!(create.mounts_engine_socket() && create.auto_remove && !create.publish_all);
 }

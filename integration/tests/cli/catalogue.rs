@@ -99,6 +99,9 @@ fn built_runs(lab: &Lab) -> Result<()> {
         let name = format!("{word}:1");
         build(&pool, kit, &name, context(word)?.path())?;
         let id = pool.ok(&format!("image inspect -f {{{{.Id}}}} {name}"))?;
+        // An image that is only mounted comes to the container's node as well.
+        let mounting = format!("--mount type=image,src={name},dst=/it busybox cat /it/word");
+        says_everywhere(&pool, lab, &mounting, word)?;
         says_everywhere(&pool, lab, &name, word)?;
         pool.says(&format!("images -q --no-trunc {word}"), &id)?;
         for host in lab.hosts() {
