@@ -28,20 +28,20 @@ pub struct ImageQuery {
     filters: Filters,
     dangling: Option<bool>,
     references: Vec<Glob>,
-    until: Option<i64>,
+    until: Option<Built>,
     live: bool,
 }
 
 /// When an image was built: in Unix seconds, and the nanoseconds beyond, which no list tells.
 pub type Built = (i64, i32);
 
-/// The images that `before` and `since` name, looked up by the caller: when each was built.
+/// What the filters `before`, `until` and `since` come to: see [`ImageQuery::resolved`].
 #[derive(Debug, Clone, Default)]
 pub struct Resolved {
-    /// Of all images named by `before` the oldest.
-    pub before: Option<Built>,
-    /// Of all images named by `since` the newest.
-    pub since: Option<Built>,
+    /// Only what was built before this is shown.
+    before: Option<Built>,
+    /// Only what was built after this is shown.
+    since: Option<Built>,
 }
 
 impl Resolved {
@@ -87,9 +87,10 @@ impl ImageQuery {
             .contains("dangling")
             .then(|| filters.bool_or("dangling", false))
             .transpose()?;
-        let mut until: Option<i64> = None;
+        let mut until: Option<Built> = None;
         for value in filters.get("until") {
-            let time = timestamp::parse(value, now)?.map(Timestamp::as_second);
+            let time = timestamp::parse(value, now)?;
+            let time = time.map(|time| (time.as_second(), time.subsec_nanosecond()));
             until = [until, time].into_iter().flatten().min();
         }
         let references = filters
@@ -130,6 +131,18 @@ impl ImageQuery {
         self.filters.get("since")
     }
 
+    /// Of the images that [`before`](Self::before) and [`since`](Self::since) name, it is looked up when they were built.
+    pub fn resolved(
+        &self,
+        before: impl IntoIterator<Item = Built>,
+        since: impl IntoIterator<Item = Built>,
+    ) -> Resolved {
+        Resolved {
+            before: before.into_iter().chain(self.until).min(),
+            since: since.into_iter().max(),
+        }
+    }
+
     /// Whether images of this node are shown.
     pub fn wants_node(&self, name: &str, id: &str) -> bool {
         self.filters.exact_match("node", name) || self.filters.exact_match("node", id)
@@ -138,9 +151,7 @@ impl ImageQuery {
     /// Whether the image is shown. Takes those of its names away that are not.
     pub fn select(&self, row: &mut Row<'_>, resolved: &Resolved) -> bool {
         let built = (row.created, row.nanos);
-        let until = self.until.map(|until| (until, 0));
-        let oldest = [resolved.before, until].into_iter().flatten().min();
-        if oldest.is_some_and(|before| built >= before)
+        if resolved.before.is_some_and(|before| built >= before)
             || resolved.since.is_some_and(|since| built <= since)
         {
             return false;
@@ -406,10 +417,10 @@ mod tests {
                 .filter_map(|text| Some((text.parse().ok()?, 0)))
                 .collect::<Vec<Built>>()
         };
-        let resolved = Resolved {
-            before: number(query.before().collect()).into_iter().min(),
-            since: number(query.since().collect()).into_iter().max(),
-        };
+        let resolved = query.resolved(
+            number(query.before().collect()),
+            number(query.since().collect()),
+        );
         let mut shown = Vec::new();
         for mut row in merge(&sources(true), &Known::default()) {
             if query.select(&mut row, &resolved) {
@@ -433,11 +444,14 @@ mod tests {
 
     #[test]
     fn within_a_second_nanoseconds_decide() {
-        let query = Query::parse("").expect("a query");
-        let query = ImageQuery::parse(&query, ApiVersion::MAX, Timestamp::UNIX_EPOCH);
-        let query = query.expect("no filters");
-        let check = |before: Option<Built>, since: Option<Built>, wanted: &[i32]| {
-            let resolved = Resolved { before, since };
+        let check = |until: &str, before: Option<Built>, since: Option<Built>, wanted: &[i32]| {
+            let mut query = Query::default();
+            if !until.is_empty() {
+                query.set("filters", &format!("{{\"until\":[\"{until}\"]}}"));
+            }
+            let query = ImageQuery::parse(&query, ApiVersion::MAX, Timestamp::UNIX_EPOCH);
+            let query = query.expect("a time");
+            let resolved = query.resolved(before, since);
             let rows = merge(&sources(true), &Known::default());
             let row = rows.iter().find(|row| row.created == 20).expect("a row");
             let shown = [1, 2, 3].into_iter().filter(|nanos| {
@@ -445,13 +459,20 @@ mod tests {
                 row.nanos = *nanos;
                 query.select(&mut row, &resolved)
             });
-            assert_eq!(shown.collect::<Vec<_>>(), wanted, "{before:?} {since:?}");
+            assert_eq!(
+                shown.collect::<Vec<_>>(),
+                wanted,
+                "{until} {before:?} {since:?}"
+            );
             assert!(resolved.depends_on_nanos(20) && !resolved.depends_on_nanos(19));
         };
-        check(Some((20, 2)), None, &[1]);
-        check(None, Some((20, 2)), &[3]);
-        check(Some((21, 0)), Some((20, 1)), &[2, 3]);
-        check(Some((20, 3)), Some((20, 1)), &[2]);
+        check("", Some((20, 2)), None, &[1]);
+        check("", None, Some((20, 2)), &[3]);
+        check("", Some((21, 0)), Some((20, 1)), &[2, 3]);
+        check("", Some((20, 3)), Some((20, 1)), &[2]);
+        check("20.000000002", None, None, &[1]);
+        check("1970-01-01T00:00:20.000000003Z", None, None, &[1, 2]);
+        check("20.000000003", Some((20, 2)), None, &[1]);
     }
 
     #[test]

@@ -47,10 +47,10 @@ pub(super) async fn list(proxy: &Proxy, exchange: Exchange) -> Outcome {
     {
         return Ok(reply::passed_on(answer));
     }
-    let resolved = Resolved {
-        before: built(proxy, wanted.before()).await?.into_iter().min(),
-        since: built(proxy, wanted.since()).await?.into_iter().max(),
-    };
+    let resolved = wanted.resolved(
+        built(proxy, wanted.before()).await?,
+        built(proxy, wanted.since()).await?,
+    );
     let hosts: Vec<_> = proxy
         .fleet
         .by_name()
@@ -143,7 +143,7 @@ async fn built<'a>(
     Ok(all)
 }
 
-/// Asks for what no list tells of images that were built in the same second as a named one.
+/// Asks for what no list tells of images that were built in the second that a filter is about.
 async fn look_closer(hosts: &[Arc<Host>], rows: &mut [Row<'_>], resolved: &Resolved) {
     let near = rows
         .iter_mut()
