@@ -26,7 +26,7 @@ use super::super::fan_out::{Part, Parts};
 use super::super::forward::{forward_progress, with_query};
 use super::super::reply::strip_hop_by_hop;
 use super::super::reply::{self, Outcome};
-use super::super::told_after::told_after;
+use super::super::told_after::result_after;
 use super::super::{Proxy, nodes};
 use super::meant;
 use super::pull::{self, Follow};
@@ -201,7 +201,7 @@ async fn on_one(
         host.reread(ListKind::Images).await;
         learning.learn().await;
     };
-    Ok(reply.map(|body| told_after(body, shown, guard).boxed_unsync()))
+    Ok(reply.map(|body| result_after(body, shown, guard).boxed_unsync()))
 }
 
 /// What has moved is learnt at the end: from that moment on it holds for the whole pool.
