@@ -32,6 +32,7 @@ pub mod labels;
 pub mod list_filter;
 pub mod network_create;
 pub mod network_list;
+pub mod network_members;
 mod network_options;
 pub mod platform;
 pub mod policies;

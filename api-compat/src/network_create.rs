@@ -12,7 +12,7 @@ use std::net::IpAddr;
 
 use http::StatusCode;
 
-use crate::create::syntax_error;
+use crate::create::{kind_of, syntax_error};
 use crate::error::ApiError;
 use crate::json_edit::{Edit, quote};
 use crate::json_view::{Malformed, View};
@@ -282,15 +282,9 @@ fn forbidden(message: String) -> ApiError {
 }
 
 fn wrong_kind(value: View<'_>, wanted: String) -> ApiError {
-    let kind = match value.as_json().as_bytes() {
-        [b'[', ..] => "array",
-        [b'{', ..] => "object",
-        [b'"', ..] => "string",
-        [b't' | b'f', ..] => "bool",
-        _ => "number",
-    };
     ApiError::bad_parameter(format!(
-        "invalid JSON: json: cannot unmarshal {kind} into Go {wanted}"
+        "invalid JSON: json: cannot unmarshal {} into Go {wanted}",
+        kind_of(value)
     ))
 }
 

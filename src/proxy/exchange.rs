@@ -1,10 +1,12 @@
 //! One request under way: what was asked, by whom, in which version.
 
+use api_compat::create::check_content_type;
 use api_compat::error::ApiError;
 use api_compat::query::Query;
 use api_compat::route::Match;
 use api_compat::version::ApiVersion;
 use bytes::Bytes;
+use http::header::CONTENT_TYPE;
 use http::{HeaderMap, Request};
 
 use super::looked_up::LookedUp;
@@ -61,6 +63,15 @@ impl Exchange {
     /// Takes the body and reads it whole.
     pub(crate) async fn read_body(&mut self) -> Result<Bytes, ApiError> {
         read_body(self.request.body_mut(), self.max_body).await
+    }
+
+    /// The body of a call that takes JSON, as [`Self::read_body`]; refuses another content type.
+    pub(crate) async fn read_json(&mut self) -> Result<Bytes, ApiError> {
+        let body = self.read_body().await?;
+        let content_type = self.headers().get(CONTENT_TYPE);
+        let content_type = content_type.and_then(|value| value.to_str().ok());
+        check_content_type(content_type, !body.is_empty())?;
+        Ok(body)
     }
 
     /// The same request, to be sent once more.

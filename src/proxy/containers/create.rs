@@ -3,13 +3,12 @@
 
 use std::borrow::Cow;
 
-use api_compat::create::{Body, NetworkMode, check_content_type, check_name};
+use api_compat::create::{Body, NetworkMode, check_name};
 use api_compat::error::ApiError;
 use api_compat::features;
 use api_compat::json_edit::{Edit, quote};
 use api_compat::policies::Policies;
 use http::header::CONTENT_LENGTH;
-use http::header::CONTENT_TYPE;
 use http::{HeaderValue, StatusCode};
 
 use super::super::exchange::Exchange;
@@ -21,14 +20,8 @@ use crate::scheduler::{NoStrategy, Strategy};
 
 /// Creates a container somewhere.
 pub(super) async fn create(proxy: &Proxy, mut exchange: Exchange) -> Outcome {
-    let content_type = exchange
-        .headers()
-        .get(CONTENT_TYPE)
-        .and_then(|value| value.to_str().ok())
-        .map(str::to_owned);
     let mut query = exchange.query()?;
-    let bytes = exchange.read_body().await?;
-    check_content_type(content_type.as_deref(), !bytes.is_empty())?;
+    let bytes = exchange.read_json().await?;
     let name = query
         .text("name")
         .strip_prefix('/')

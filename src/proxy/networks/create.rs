@@ -1,12 +1,10 @@
 //! `POST /networks/create`.
 
-use api_compat::create::check_content_type;
 use api_compat::error::ApiError;
 use api_compat::labels;
 use api_compat::network_create::{self, Create, check_name};
 use api_compat::route::Operation;
 use http::StatusCode;
-use http::header::CONTENT_TYPE;
 
 use super::super::exchange::Exchange;
 use super::super::forward::{forward, with_query};
@@ -30,11 +28,7 @@ pub(super) async fn create(proxy: &Proxy, mut exchange: Exchange) -> Outcome {
     if proxy.fleet.hosts().is_empty() {
         return Err(nodes::nobody(proxy));
     }
-    let content_type = exchange.headers().get(CONTENT_TYPE);
-    let content_type = content_type.and_then(|value| value.to_str().ok());
-    let content_type = content_type.map(str::to_owned);
-    let body = exchange.read_body().await?;
-    check_content_type(content_type.as_deref(), !body.is_empty())?;
+    let body = exchange.read_json().await?;
     let asked = Create::read(&body)?;
     let pinned = asked
         .name

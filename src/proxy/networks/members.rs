@@ -3,11 +3,9 @@
 use std::fmt::Display;
 use std::sync::Arc;
 
-use api_compat::create::{syntax_error, with_network_id};
 use api_compat::error::ApiError;
-use api_compat::json_edit::{Edit, quote};
-use api_compat::json_view::View;
 use api_compat::network_list::{self, Found};
+use api_compat::network_members::{Change, Member, with_ids};
 use api_compat::route::Operation;
 use api_compat::version::ApiVersion;
 use bytes::Bytes;
@@ -36,29 +34,23 @@ struct Asked {
 
 impl Asked {
     async fn read(mut exchange: Exchange) -> Result<Self, ApiError> {
-        let body = exchange.read_body().await?;
-        let asked = parse(&body)?;
-        let mut objects = [Some(asked), endpoint(asked)].into_iter().flatten();
-        if let Some(field) = objects.find_map(|object| object.repeated_field()) {
-            return Err(ApiError::bad_parameter(format!(
-                "invalid JSON: the field {field} occurs twice"
-            )));
-        }
-        let container = asked.get_folded("Container").and_then(|name| name.str());
-        let container = container.unwrap_or_default().into_owned();
-        if container.is_empty() {
-            return Err(ApiError::bad_parameter("invalid name or ID supplied: \"\""));
-        }
-        let forced = asked.get_folded("Force").and_then(|force| force.bool()) == Some(true);
+        let body = exchange.read_json().await?;
+        let operation = exchange.route.operation;
+        let change = if operation == Operation::NetworkConnect {
+            Change::Connect
+        } else {
+            Change::Disconnect
+        };
+        let Member { container, forced } = change.read(&body)?;
         Ok(Self {
-            operation: exchange.route.operation,
+            operation,
             version: exchange.version,
             query: exchange.raw_query().to_owned(),
             caller: exchange.peer.caller.clone(),
+            body,
             network: exchange.route.name.clone(),
             container,
             forced,
-            body: body.clone(),
         })
     }
 
@@ -76,30 +68,6 @@ impl Asked {
         let target = with_query(self.operation.target(&[network]), &self.query);
         EngineCall::post(target, Some(body)).at(self.version)
     }
-
-    /// The body, with the ids that the engine knows container and network by.
-    fn with_ids(&self, container: &Container, network: &str) -> Result<Bytes, ApiError> {
-        let asked = parse(&self.body)?;
-        let mut edit =
-            Edit::new(&self.body).map_err(|error| ApiError::bad_parameter(error.to_string()))?;
-        if let Some(name) = asked.get_folded("Container") {
-            edit.replace(name, quote(&container.id.to_string()));
-        }
-        if let Some(endpoint) = endpoint(asked)
-            && let Some(told) = with_network_id(endpoint, network)
-        {
-            edit.replace(endpoint, told);
-        }
-        Ok(Bytes::from(edit.finish()))
-    }
-}
-
-fn parse(body: &[u8]) -> Result<View<'_>, ApiError> {
-    View::parse(body).map_err(|error| ApiError::bad_parameter(syntax_error(body, &error)))
-}
-
-fn endpoint(asked: View<'_>) -> Option<View<'_>> {
-    asked.get_folded("EndpointConfig")
 }
 
 pub(super) async fn join_or_leave(proxy: &Proxy, exchange: Exchange) -> Outcome {
@@ -159,7 +127,8 @@ async fn change(proxy: &Proxy, asked: &Asked, host: &Arc<Host>, container: &Cont
         }
         (None, None) => on_node_of(proxy, host, &asked.network, container)?,
     };
-    let call = asked.call(&network, asked.with_ids(container, &network)?);
+    let body = with_ids(&asked.body, &container.id.to_string(), &network)?;
+    let call = asked.call(&network, Bytes::from(body));
     let change = host.change(container.id).await;
     let answer = match host.call(call).await {
         Ok(answer) => answer,

@@ -2,14 +2,12 @@
 
 use std::sync::Arc;
 
-use api_compat::create::check_content_type;
 use api_compat::error::ApiError;
 use api_compat::route::Operation;
 use api_compat::volume_create::{
     ANONYMOUS_LABEL, VolumeCreate, check_local_name, check_local_options, unknown_driver,
 };
 use http::StatusCode;
-use http::header::CONTENT_TYPE;
 
 use super::super::exchange::Exchange;
 use super::super::forward::{forward, with_query};
@@ -29,12 +27,7 @@ pub(super) async fn create(proxy: &Proxy, mut exchange: Exchange) -> Outcome {
     if proxy.fleet.hosts().is_empty() {
         return Err(nodes::nobody(proxy));
     }
-    let content_type = exchange.headers().get(CONTENT_TYPE);
-    let content_type = content_type
-        .and_then(|value| value.to_str().ok())
-        .map(str::to_owned);
-    let body = exchange.read_body().await?;
-    check_content_type(content_type.as_deref(), !body.is_empty())?;
+    let body = exchange.read_json().await?;
     let wanted = VolumeCreate::parse(&body)?;
     if wanted.is_cluster_volume {
         return Err(ApiError::not_implemented(
