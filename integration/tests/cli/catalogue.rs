@@ -131,9 +131,18 @@ fn rebuilt(lab: &Lab) -> Result<()> {
     let old = pool.ok("image inspect -f {{.Id}} it:1")?;
     let shown = "ps -a --no-trunc --filter name=old --format {{.Image}}";
     pool.says(shown, &["it:1"; 3].join("\n"))?;
+    let mut former = old.clone();
     for (turn, kit) in [(2, true), (3, true), (4, false), (5, true)] {
         let word = format!("turn{turn}");
         build(&pool, kit, "it:1", context(&word)?.path())?;
+        // Whoever cleans up at once, as `compose watch` does, is not told that what was just built has no name.
+        let dangling = "images -q --no-trunc --filter dangling=true";
+        let dangling = pool.ok(dangling)?;
+        let built = pool.ok("images -q --no-trunc it:1")?;
+        ensure!(
+            !built.is_empty() && !dangling.contains(&built),
+            "{dangling}"
+        );
         // At once, and on every node.
         says_everywhere(&pool, lab, "it:1", &word)?;
         // What was made of the old one is known by that alone, wherever its node's tag points.

@@ -41,7 +41,7 @@ pub(super) async fn handle(proxy: &Proxy, exchange: Exchange) -> Outcome {
     use Operation as O;
     if !matches!(
         exchange.route.operation,
-        O::ImageList | O::ImageSearch | O::ImageCreate | O::ImageLoad | O::DistributionInspect
+        O::ImageSearch | O::ImageCreate | O::ImageLoad | O::DistributionInspect
     ) {
         builders::learn(proxy).await;
     }
