@@ -2,6 +2,7 @@
 //! are needed without reading those bytes again.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
@@ -206,6 +207,10 @@ pub struct Unlisted {
     pub created: Timestamp,
     /// Whether it ran, or was about to, when it was last heard of.
     pub runs: bool,
+    /// The cluster's networks that it joins, with their names.
+    pub networks: Vec<(NetworkId, String)>,
+    /// The named volumes that it mounts.
+    pub volumes: Vec<String>,
 }
 
 /// One observed container. Immutable: an observation makes a new one.
@@ -324,6 +329,10 @@ impl Container {
     /// What can be shown of a container that was promised and has not been listed since the manager began, because
     /// its node is down. Its image, command and the user's labels are not known.
     pub(super) fn unlisted(promised: &Unlisted, host: &Arc<HostTag>) -> Result<Self, BadItem> {
+        let networks = promised.networks.iter();
+        let networks = networks.map(|(id, name)| (name, serde_json::json!({"NetworkID": id})));
+        let volumes = promised.volumes.iter();
+        let volumes = volumes.map(|name| serde_json::json!({"Type": "volume", "Name": name}));
         let item = serde_json::json!({
             "Id": promised.id,
             "Names": [format!("/{}", promised.name)],
@@ -339,10 +348,14 @@ impl Container {
             "State": if promised.runs { "running" } else { "exited" },
             "Status": if promised.runs { "Up" } else { "Exited" },
             "HostConfig": {"NetworkMode": "default"},
-            "NetworkSettings": {"Networks": {}},
-            "Mounts": [],
+            "NetworkSettings": {"Networks": networks.collect::<BTreeMap<_, _>>()},
+            "Mounts": volumes.collect::<Vec<_>>(),
         });
-        Self::read(item.to_string().as_bytes(), host)
+        Ok(Self {
+            // What its engine knows them by is not known.
+            networks: promised.networks.iter().map(|(id, _)| *id).collect(),
+            ..Self::read(item.to_string().as_bytes(), host)?
+        })
     }
 
     /// The container as one that has left a network of the cluster.

@@ -14,7 +14,7 @@ use crate::clock;
 use crate::engine::{
     self, Absence, Endpoint, Facts, Host, HostTag, Observation, Unlisted, Verdict, another_engine,
 };
-use crate::model::{Availability, NodeId, NodeName};
+use crate::model::{Availability, NetworkId, NodeId, NodeName};
 use crate::state::{Cluster, Command, Refusal};
 use crate::tasks::Stopping;
 
@@ -363,13 +363,17 @@ impl Manager {
 
 /// A node that cannot be reached, and what was promised on it.
 fn absence(cluster: &Cluster, node: NodeId, since: Timestamp, reason: String) -> Absence {
+    let name_of = |id: &NetworkId| Some((*id, cluster.network(*id)?.name.clone()));
     let promised = cluster.placements_on(node).filter_map(|placement| {
+        let joined = placement.networks.iter();
         Some(Unlisted {
             id: placement.container?,
             name: placement.name.clone(),
             request: placement.request,
             created: placement.at,
             runs: placement.claiming,
+            networks: joined.filter_map(name_of).collect(),
+            volumes: placement.volumes.clone(),
         })
     });
     Absence {

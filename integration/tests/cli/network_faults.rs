@@ -224,12 +224,24 @@ fn unheard_of(lab: &Lab) -> Result<()> {
     let mut pool = Pool::over(lab)?;
     let host = lab.host(1);
     pool.ok("network create front")?;
-    pool.ok("run -d --name=web --network front -e constraint:node==host2 busybox sleep 600")?;
+    pool.ok("tag busybox other:1")?;
+    pool.ok(
+        "run -d --name=web --network front -v data:/d -e constraint:node==host2 busybox sleep 600",
+    )?;
     host.cut()?;
     pool.manager.kill()?;
     pool.manager.start_again()?;
     until_lost(&pool, "web")?;
     pool.refuses("stop -t 0 web", "host2")?;
+    // What was promised there is known, whatever is not.
+    pool.refuses("network inspect front", "node host2 is not reachable")?;
+    for filter in ["network=front", "volume=data"] {
+        pool.says(
+            &format!("ps -a --filter {filter} --format {{{{.Names}}}}"),
+            "web",
+        )?;
+    }
+    pool.says("rmi other:1", "Untagged: other:1")?;
     pool.refuses(
         "run -d --network front busybox true",
         "network front, which is on host2",

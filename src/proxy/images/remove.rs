@@ -227,7 +227,8 @@ fn known_on(hosts: Vec<Arc<Host>>, reference: &str) -> Vec<Target> {
     hosts.into_iter().filter_map(known).collect()
 }
 
-/// The nodes that are down since before this manager began: they may have the tag that is removed.
+/// The nodes that are down since before this manager began: they may have the tag that is removed. Whether a container uses
+/// the image there is not known; if one does, its engine keeps the tag.
 fn unread(proxy: &Proxy, targets: &[Target]) -> Vec<Target> {
     let Some(tag) = targets.iter().find_map(|target| target.name.as_ref()) else {
         return Vec::new();
@@ -240,7 +241,7 @@ fn unread(proxy: &Proxy, targets: &[Target]) -> Vec<Target> {
             host,
             id: String::new(),
             name: Some(tag.clone()),
-            is_last: true,
+            is_last: false,
         })
         .collect()
 }

@@ -75,6 +75,11 @@ async fn inspect_ours(proxy: &Proxy, exchange: Exchange, network: &model::Networ
             return Ok(reply::passed_on(answer));
         }
     }
+    let bound = network.node().and_then(|node| proxy.fleet.host(&node));
+    if let Some(host) = bound {
+        // It may be there, and has not been seen since the manager began.
+        host.ready().map_err(from_engine)?;
+    }
     let json = not_there(network).map_err(unreadable)?;
     Ok(reply::json(StatusCode::OK, json))
 }
