@@ -139,10 +139,9 @@ fn rebuilt(lab: &Lab) -> Result<()> {
         let dangling = "images -q --no-trunc --filter dangling=true";
         let dangling = pool.ok(dangling)?;
         let built = pool.ok("images -q --no-trunc it:1")?;
-        ensure!(
-            !built.is_empty() && !dangling.contains(&built),
-            "{dangling}"
-        );
+        let is_there = built != former && !dangling.contains(&built);
+        ensure!(is_there, "{built} is new, {dangling:?} dangling");
+        former = built;
         // At once, and on every node.
         says_everywhere(&pool, lab, "it:1", &word)?;
         // What was made of the old one is known by that alone, wherever its node's tag points.
