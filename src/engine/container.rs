@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
-use api_compat::container_item::{Head, Port, ShownAs, Template};
+use api_compat::container_item::{Head, Mount, Port, ShownAs, Template};
 use api_compat::container_status::{ContainerStatus, Since as Age};
 use api_compat::event::Origin;
 use api_compat::json_view::Malformed;
@@ -242,6 +242,8 @@ pub struct Container {
     pub networks: Box<[NetworkId]>,
     /// The volumes that it mounts, those without a name of their own by what their engine calls them.
     pub volumes: Box<[Box<str>]>,
+    /// Whether it mounts images.
+    pub(super) mounts_images: bool,
     /// [`label_hash`] of each label, with its value and without, as clients see them; the node is not
     /// among them.
     pub(super) labels: Box<[u64]>,
@@ -314,6 +316,7 @@ impl Container {
             published: published(&head, host.address.as_deref()),
             networks: joined(&head, host),
             volumes: volumes(&head),
+            mounts_images: head.mounts.iter().any(is_image),
             labels: label_hashes(&head),
             image: image_hash(&head.image_id),
             status_text: if status.since() == Age::Never {
@@ -441,6 +444,16 @@ impl Container {
         self.volumes.iter().any(|mounted| **mounted == *volume)
     }
 
+    /// What its engine calls the images that it mounts.
+    pub fn mounted_images(&self) -> Vec<String> {
+        let mut item = Vec::new();
+        self.render(&mut item, ApiVersion::MAX, "", "");
+        let head = Head::parse(&item);
+        let mounts = head.map(|head| head.mounts).unwrap_or_default();
+        let images = mounts.iter().filter(|mount| is_image(mount));
+        images.map(|mount| mount.name.to_string()).collect()
+    }
+
     /// What its engine calls its image, and the image's id.
     pub fn image(&self) -> Option<(Cow<'_, str>, Cow<'_, str>)> {
         self.item.image()
@@ -492,6 +505,10 @@ fn joined(head: &Head<'_>, host: &HostTag) -> Box<[NetworkId]> {
     networks
         .filter_map(|network| host.networks.joined(&network.name, &network.id))
         .collect()
+}
+
+fn is_image(mount: &Mount<'_>) -> bool {
+    mount.kind == "image"
 }
 
 fn volumes(head: &Head<'_>) -> Box<[Box<str>]> {

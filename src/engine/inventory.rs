@@ -100,6 +100,8 @@ pub struct NodeTotals {
     pub counts: NodeCounts,
     /// How many were made from each image, by [`image_hash`].
     images: BTreeMap<u64, usize>,
+    /// Who mounts images.
+    image_mounts: BTreeSet<ContainerId>,
     /// Who joins which network of the cluster.
     networks: BTreeSet<(NetworkId, ContainerId)>,
 }
@@ -506,6 +508,15 @@ impl Inventory {
             .collect()
     }
 
+    /// The containers of `node` that mount images, running or not.
+    pub fn mounting_images(&self, node: &NodeId) -> Vec<Arc<Container>> {
+        let index = self.read();
+        let there = index.nodes.get(node).map(|totals| &totals.image_mounts);
+        let there = there.into_iter().flatten();
+        let there = there.filter_map(|id| index.containers.get(id));
+        there.cloned().collect()
+    }
+
     /// The containers of `node` that mount the volume of this name, running or not.
     pub fn mounting(&self, node: &NodeId, volume: &str) -> Vec<Arc<Container>> {
         let there: Vec<_> = {
@@ -680,6 +691,9 @@ impl NodeTotals {
     fn add(&mut self, container: &Container) {
         self.containers.insert(container.id);
         *self.images.entry(container.image).or_default() += 1;
+        if container.mounts_images {
+            self.image_mounts.insert(container.id);
+        }
         let joined = container.networks.iter();
         self.networks
             .extend(joined.map(|network| (*network, container.id)));
@@ -703,6 +717,7 @@ impl NodeTotals {
 
     fn drop(&mut self, container: &Container) {
         self.containers.remove(&container.id);
+        self.image_mounts.remove(&container.id);
         for network in &container.networks {
             self.networks.remove(&(*network, container.id));
         }

@@ -110,6 +110,16 @@ fn in_use(lab: &Lab) -> Result<()> {
     // One of two names may go whatever uses the image.
     pool.says("rmi some:1", "Untagged: some:1")?;
     pool.ok("rm user")?;
+    // What is only mounted is used as well.
+    pool.ok(&format!(
+        "create --name=user -e constraint:node=={node} --mount type=image,src=it:1,dst=/it busybox true"
+    ))?;
+    pool.refuses("rmi it:1", "is using its referenced image")?;
+    pool.says("image prune -af", "Total reclaimed space: 0B")?;
+    for host in [lab.host(0), lab.host(1)] {
+        ensure!(has(host, "it:1")?, "{} lost it", host.name());
+    }
+    pool.ok("rm user")?;
     contains(&pool.ok("rmi it:1")?, "Untagged: it:1")?;
     for host in lab.hosts() {
         ensure!(!has(host, "it:1")?, "{} has it still", host.name());

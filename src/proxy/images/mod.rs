@@ -13,6 +13,7 @@ mod remove;
 mod save;
 mod tag;
 mod unlisted;
+mod users;
 
 pub(super) use drift::warnings;
 pub(super) use meant::{joined, learn_name, resolve};

@@ -4,7 +4,7 @@
 //! container goes on with if that node dies. Where an engine would remove such an image, its images are removed one by
 //! one instead, by the same rules.
 //!
-//! **Invariant**: what any container is made of, running or not, on a node that is up or down, stays where it is.
+//! **Invariant**: what any container is made of or mounts, running or not, on a node that is up or down, stays where it is.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -25,6 +25,7 @@ use super::super::reply::{Outcome, ok_json};
 use super::super::told_after::reread_all;
 
 use super::remove::{Record, forget};
+use super::users::is_used;
 use crate::engine::{EngineCall, EngineReply, Error, Host, Images};
 use crate::model::Caller;
 
@@ -106,7 +107,6 @@ fn done() -> EngineReply {
 
 /// The images of a node that none of its containers uses, but one of another node.
 fn used_elsewhere(proxy: &Proxy, host: &Host) -> BTreeSet<String> {
-    let inventory = &proxy.fleet.inventory;
     let cluster = proxy.manager.cluster();
     let others: Vec<_> = proxy.fleet.by_name();
     let images = host.images();
@@ -118,14 +118,14 @@ fn used_elsewhere(proxy: &Proxy, host: &Host) -> BTreeSet<String> {
     };
     let unused = images.all().iter().map(|image| &image.id);
     unused
-        .filter(|id| inventory.made_from(&host.tag.id, id) == 0)
+        .filter(|id| !is_used(proxy, host, id))
         .filter(|id| {
             let ids = ids(id);
-            let is_used = |other: &Arc<Host>| {
+            let is_used_on = |other: &Arc<Host>| {
                 let mut all = ids.iter();
-                all.any(|id| inventory.made_from(&other.tag.id, id) > 0)
+                all.any(|id| is_used(proxy, other, id))
             };
-            others.iter().any(is_used)
+            others.iter().any(is_used_on)
         })
         .cloned()
         .collect()
@@ -141,9 +141,8 @@ async fn prune_one_by_one(
     let before = layers_size(host).await?;
     let mut records = Vec::new();
     for image in candidates(host, wanted).await?.all() {
-        let is_used = proxy.fleet.inventory.made_from(&host.tag.id, &image.id) > 0;
         // Asked each time: a container may have been made meanwhile.
-        if is_used || used_elsewhere(proxy, host).contains(&image.id) {
+        if is_used(proxy, host, &image.id) || used_elsewhere(proxy, host).contains(&image.id) {
             continue;
         }
         let names = match image.tags.as_slice() {

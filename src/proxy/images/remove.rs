@@ -19,6 +19,7 @@ use super::super::forward::with_query;
 use super::super::reply::{Outcome, from_manager, ok_json};
 use super::super::told_after::reread_all;
 use super::meant;
+use super::users::{is_used, users};
 use crate::engine::{EngineCall, Error, Host};
 use crate::manager::tag_name;
 use crate::model::{Caller, NodeId};
@@ -176,7 +177,7 @@ impl Target {
         if !self.is_last {
             return Ok(());
         }
-        let users = proxy.fleet.inventory.users_of(&node.id, &self.id);
+        let users = users(proxy, &self.host, &self.id);
         let running = users.iter().find(|user| user.state.is_up());
         let user = running
             .or(users.first())
@@ -249,10 +250,7 @@ fn unread(proxy: &Proxy, targets: &[Target]) -> Vec<Target> {
 /// Asks the engines: those where a container uses the image first, one after the other; if one refuses, no further one is
 /// asked.
 async fn ask(proxy: &Proxy, targets: &[Target], call: &EngineCall) -> Parts {
-    let is_used = |target: &&Target| {
-        let inventory = &proxy.fleet.inventory;
-        inventory.made_from(&target.host.tag.id, &target.id) > 0
-    };
+    let is_used = |target: &&Target| is_used(proxy, &target.host, &target.id);
     let (using, rest): (Vec<_>, Vec<_>) = targets.iter().partition(is_used);
     let mut parts = Vec::new();
     for target in using {
