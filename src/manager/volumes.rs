@@ -401,12 +401,18 @@ impl Manager {
                 }
                 Ok(reply) if reply.status == StatusCode::NOT_FOUND => gone.push(host.tag.id),
                 Ok(reply) => outcome = Ok(VolumeRemoval::Refused(reply)),
-                // Lost while it was asked: it is removed when it is back.
-                Err(_) if order.force && !host.is_up() => {
-                    had_it = true;
-                    due.push(host.tag.id);
+                Err(error) => {
+                    if order.force {
+                        // Then it is known whether the node is lost.
+                        host.reread(ListKind::Volumes).await;
+                    }
+                    if order.force && !host.is_up() {
+                        had_it = true;
+                        due.push(host.tag.id);
+                    } else {
+                        outcome = Err(error.into());
+                    }
                 }
-                Err(error) => outcome = Err(error.into()),
             }
         }
         if matches!(outcome, Ok(VolumeRemoval::Done)) && !order.in_part {

@@ -402,7 +402,9 @@ fn lost_node(lab: &Lab) -> Result<()> {
 fn removed_while_down(lab: &Lab) -> Result<()> {
     let pool = Pool::over(lab)?;
     let host = with_data(lab, &pool)?;
-    host.cut()?;
+    host.kill_engine()?;
+    // In the moment of the loss; then while it is known.
+    pool.says("volume rm -f data", "data")?;
     notices(&pool, host)?;
     pool.says("volume rm -f data", "data")?;
     pool.says("volume ls -q", "")?;
@@ -412,7 +414,8 @@ fn removed_while_down(lab: &Lab) -> Result<()> {
         "run --rm -v data:/d busybox sh -c 'cat /d/it || echo new'",
         "new",
     )?;
-    host.heal()?;
+    host.start_engine()?;
+    host.wait_until_it_answers()?;
     pool.wait_until_ready(3)?;
     wait::until_true("the removal", SOON, || {
         Ok(host.docker(&["volume", "ls", "-q"])?.is_empty())
