@@ -142,12 +142,7 @@ impl EntryPoint {
                 biased;
                 () = stopping.wait() => break,
                 changed = news.changed() => if changed.is_err() { break },
-                () = again => {
-                    let blocked: Vec<_> = lock(&self.blocked).keys().copied().collect();
-                    for port in blocked {
-                        self.arrange(port).await;
-                    }
-                }
+                () = again => self.try_blocked().await,
             }
         }
         let doors = std::mem::take(&mut *self.doors.lock().await);
@@ -161,13 +156,23 @@ impl EntryPoint {
     /// that it has started can connect, as on an engine.
     pub async fn follows(&self, container: &Container) {
         let now = self.fleet.inventory.get(&container.id);
-        if container.published.is_empty() && now.is_none_or(|now| now.published.is_empty()) {
-            return;
+        let now_publishes = now.is_some_and(|now| !now.published.is_empty());
+        if now_publishes || !container.published.is_empty() {
+            let news = self.fleet.inventory.published_news();
+            let mut arranged = self.arranged.subscribe();
+            let follows = arranged.wait_for(|arranged| *arranged >= news);
+            let _ = tokio::time::timeout(FOLLOW_PATIENCE, follows).await;
         }
-        let news = self.fleet.inventory.published_news();
-        let mut arranged = self.arranged.subscribe();
-        let follows = arranged.wait_for(|arranged| *arranged >= news);
-        let _ = tokio::time::timeout(FOLLOW_PATIENCE, follows).await;
+        // It may have been what this container was promised, running or not, that kept a port from us.
+        let _ = tokio::time::timeout(FOLLOW_PATIENCE, self.try_blocked()).await;
+    }
+
+    /// Tries to listen where somebody else did.
+    async fn try_blocked(&self) {
+        let blocked: Vec<_> = lock(&self.blocked).keys().copied().collect();
+        for port in blocked {
+            self.arrange(port).await;
+        }
     }
 
     /// Lets go of the ports that a container of this machine's engine is about to listen on.
@@ -236,14 +241,14 @@ impl EntryPoint {
         }
     }
 
-    /// Makes what is listened on agree with the book.
+    /// Makes what is listened on agree with the book. Whoever comes later knows no less.
     async fn arrange(&self, port: PoolPort) {
+        let mut doors = self.doors.lock().await;
         let targets = self.targets(&lock(&self.book).backends(port));
         let may = match targets.is_empty() {
             true => Ok(false),
             false => self.may_listen(port).await.map(|()| true),
         };
-        let mut doors = self.doors.lock().await;
         match may {
             Ok(true) => {
                 if let Some(door) = doors.get(&port) {

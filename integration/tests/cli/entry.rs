@@ -611,9 +611,11 @@ fn beside(lab: &Lab) -> Result<()> {
     here.recover()?;
     comes_to_answer(here.address(), port, "near")?;
     pool.wait_until_ready(2)?;
-    // With it gone, the other has the port of both.
+    // With it gone, the other has the port of both, and at once.
     pool.ok("rm -f near")?;
-    comes_to_answer(here.address(), port, "far")
+    let said = ask(here.address(), port)?;
+    ensure!(said == "far", "{said}");
+    Ok(())
 }
 
 fn off(lab: &Lab) -> Result<()> {
