@@ -68,17 +68,13 @@ fn by_period(quota: u64, period: u64) -> u64 {
     u64::try_from(nanos).unwrap_or(u64::MAX)
 }
 
-/// The number of CPUs in a set such as `0-2,5`; 0 if it is none.
+/// The number of CPUs in a set such as `0-2,5`; 0 if it is none: engines refuse it. Source: moby `ParseUintList`.
 fn cpus_in(set: &str) -> u64 {
     let mut seen = std::collections::BTreeSet::new();
-    for part in set
-        .split(',')
-        .map(str::trim)
-        .filter(|part| !part.is_empty())
-    {
+    for part in set.split(',') {
         let (first, last) = part.split_once('-').unwrap_or((part, part));
-        match (first.trim().parse::<u16>(), last.trim().parse::<u16>()) {
-            (Ok(first), Ok(last)) => seen.extend(first..=last),
+        match (first.parse::<u16>(), last.parse::<u16>()) {
+            (Ok(first), Ok(last)) if first <= last => seen.extend(first..=last),
             _ => return 0,
         }
     }
@@ -121,7 +117,10 @@ mod tests {
             4_000_000_000,
             0,
         );
-        check(r#"{"CpusetCpus":"x","CpuShares":512}"#, 0, 0);
+        for none in ["x", "1-42,,", "3-1", ""] {
+            let host = format!(r#"{{"CpusetCpus":"{none}","CpuShares":512}}"#);
+            check(&host, 0, 0);
+        }
         check(r#"{"Memory":128,"MemoryReservation":64}"#, 0, 64);
         check(r#"{"memory":128,"nanocpus":7}"#, 7, 128);
         check(r#"{"Memory":"128","NanoCpus":null}"#, 0, 0);
