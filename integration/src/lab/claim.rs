@@ -15,7 +15,7 @@ use rustix::process::Signal;
 use crate::install;
 use crate::process::{self, Process};
 
-/// The second byte of a lab's network, clear of what engines hand out by themselves.
+/// The second byte of a lab's network, clear of what engines hand out by themselves. Cases that name subnets take others.
 const NUMBERS: std::ops::Range<u8> = 64..128;
 pub(super) const QUICK: Duration = Duration::from_secs(20);
 

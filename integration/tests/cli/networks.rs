@@ -83,7 +83,7 @@ pub(crate) fn comes_to_nothing(lab: &Lab) -> Result<()> {
 
 fn nowhere(lab: &Lab) -> Result<()> {
     let pool = Pool::over(lab)?;
-    let id = pool.ok("network create -d bridge --label a=b --subnet 10.77.0.0/24 front")?;
+    let id = pool.ok("network create -d bridge --label a=b --subnet 10.177.0.0/24 front")?;
     ensure!(id.len() == 64, "{id}");
     nothing_is_left(lab)?;
     pool.says("network ls -q --no-trunc --filter name=front", &id)?;
@@ -102,7 +102,7 @@ fn nowhere(lab: &Lab) -> Result<()> {
         );
         ensure!(shown["Labels"]["a"] == "b", "{shown}");
         ensure!(
-            shown["IPAM"]["Config"][0]["Subnet"] == "10.77.0.0/24",
+            shown["IPAM"]["Config"][0]["Subnet"] == "10.177.0.0/24",
             "{shown}"
         );
         ensure!(shown["Containers"] == serde_json::json!({}), "{shown}");
@@ -187,8 +187,8 @@ fn bad(lab: &Lab) -> Result<()> {
         )?;
     }
     // Only the engine of its node can know.
-    pool.ok("network create --subnet 10.78.0.0/24 one")?;
-    pool.ok("network create --subnet 10.78.0.0/24 two")?;
+    pool.ok("network create --subnet 10.178.0.0/24 one")?;
+    pool.ok("network create --subnet 10.178.0.0/24 two")?;
     pool.ok("run -d --name=c1 --network one -e constraint:node==host1 busybox sleep 600")?;
     pool.refuses(
         "run -d --name=c2 --network two -e constraint:node==host1 busybox sleep 600",
@@ -349,9 +349,9 @@ fn pinned(lab: &Lab) -> Result<()> {
         "network with name where already exists",
     )?;
     // What the engine of a given node refuses is refused at once, and leaves no record.
-    pool.ok("network create --subnet 10.81.0.0/24 host1/one")?;
+    pool.ok("network create --subnet 10.181.0.0/24 host1/one")?;
     pool.refuses(
-        "network create --subnet 10.81.0.0/24 host1/two",
+        "network create --subnet 10.181.0.0/24 host1/two",
         "network two cannot be made on node host1: ",
     )?;
     pool.says("network ls -q --filter name=two", "")?;
@@ -367,8 +367,8 @@ fn connected(lab: &Lab) -> Result<()> {
             "run -d --name=on-{node} -e constraint:node=={node} busybox sleep 600"
         ))?;
     }
-    let id = pool.ok("network create --subnet 10.79.0.0/24 front")?;
-    pool.ok("network connect --alias it --ip 10.79.0.9 front on-host1")?;
+    let id = pool.ok("network create --subnet 10.179.0.0/24 front")?;
+    pool.ok("network connect --alias it --ip 10.179.0.9 front on-host1")?;
     ensure!(
         holders(lab, "front")? == ["host1"],
         "{:?}",
@@ -377,7 +377,7 @@ fn connected(lab: &Lab) -> Result<()> {
     let shown = pool.inspect("on-host1")?;
     let endpoint = &shown["NetworkSettings"]["Networks"]["front"];
     ensure!(
-        endpoint["NetworkID"] == *id && endpoint["IPAddress"] == "10.79.0.9",
+        endpoint["NetworkID"] == *id && endpoint["IPAddress"] == "10.179.0.9",
         "{endpoint}"
     );
     pool.ok("run --rm --network front busybox ping -c 1 -W 5 it")?;
@@ -497,12 +497,12 @@ fn let_go(lab: &Lab) -> Result<()> {
 fn elsewhere(lab: &Lab) -> Result<()> {
     let pool = Pool::over(lab)?;
     let takes = |host: &Host| {
-        host.docker(&["network", "create", "--subnet", "10.83.0.0/24", "taken"])
+        host.docker(&["network", "create", "--subnet", "10.183.0.0/24", "taken"])
             .map(drop)
     };
     takes(lab.host(0))?;
     takes(lab.host(1))?;
-    pool.ok("network create --subnet 10.83.0.0/24 front")?;
+    pool.ok("network create --subnet 10.183.0.0/24 front")?;
     pool.ok("run -d --name=c1 --network front busybox sleep 600")?;
     ensure!(pool.node_of("c1")? == "host3", "{}", pool.node_of("c1")?);
     pool.ok("rm -f c1")?;
