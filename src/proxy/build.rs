@@ -2,12 +2,14 @@
 //!
 //! **Invariant**: of what a build says and is told nothing is read here, but for the query.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use api_compat::error::ApiError;
 use api_compat::filters::{self, Filters};
 use api_compat::policies::check_build_arguments;
 use api_compat::route::Operation;
+use bytes::Bytes;
 use http::StatusCode;
 use http_body_util::BodyExt as _;
 use serde::{Deserialize, Serialize};
@@ -17,7 +19,7 @@ use super::builders::{builders, keep, learn, may_build};
 use super::exchange::Exchange;
 use super::forward::{forward_progress, with_query};
 use super::prunes::{self, PRUNE_PATIENCE};
-use super::reply::{Outcome, ok_json};
+use super::reply::{Outcome, from_engine, ok_json};
 use super::told_after::told_after;
 use super::{Proxy, fan_out, splice};
 use crate::engine::{EngineCall, ListKind};
@@ -40,11 +42,31 @@ async fn connect(proxy: &Proxy, exchange: Exchange) -> Outcome {
         });
     }
     learn(proxy).await;
-    let kept = keep(proxy, &exchange, None)?;
-    proxy.manager.untag_moved(&kept.host).await;
+    dial(proxy, exchange).await
+}
+
+/// Connects the client to its builder, and to the next if that one cannot be reached: buildx takes a first connection that
+/// fails for an engine without BuildKit, and asks for a container of its own instead of telling why.
+async fn dial(proxy: &Proxy, mut exchange: Exchange) -> Outcome {
     let target = with_query(exchange.route.operation.target(&[]), exchange.raw_query());
-    let host = Arc::clone(&kept.host);
-    splice::upgrade(&host, &target, exchange, kept).await
+    let client_side = hyper::upgrade::on(&mut exchange.request);
+    let mut kept = keep(proxy, &exchange, None)?;
+    let mut lost = BTreeSet::new();
+    loop {
+        let host = Arc::clone(&kept.host);
+        proxy.manager.untag_moved(&host).await;
+        // What a client has to say it says once it is connected.
+        let question = exchange.again(Bytes::new());
+        let error = match splice::ask(&host, &target, question).await {
+            Ok(answer) => return Ok(splice::take_over(&host, answer, client_side, kept)),
+            Err(error) => error,
+        };
+        lost.insert(host.tag.id);
+        if !error.is_transient() || !kept.go_on(proxy, &lost) {
+            return Err(from_engine(error));
+        }
+        tracing::info!(node = %host.tag.name, %error, "another node is to build");
+    }
 }
 
 /// The classic builder: the context streams in, progress streams out; what was built is in the lists when the stream

@@ -7,7 +7,7 @@
 //!
 //! **Invariant**: what a build has made of a tag is learnt once, before anything that comes after the build.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use api_compat::error::ApiError;
@@ -57,6 +57,12 @@ impl Builders {
 
     fn pictures(&self) -> MutexGuard<'_, HashMap<NodeId, Arc<Images>>> {
         self.pictures.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Keeps the images of a node as they are before a build begins there.
+    fn remember(&self, host: &Host) {
+        let mut pictures = self.pictures();
+        pictures.entry(host.tag.id).or_insert_with(|| host.images());
     }
 
     fn is_building(&self, node: NodeId) -> bool {
@@ -126,6 +132,33 @@ impl Drop for BuildConnection {
 }
 
 impl BuildConnection {
+    /// Goes on to a node that is not among those `lost`, if there is one: whether it did. What the client has open on a node
+    /// that is up keeps it there.
+    pub(super) fn go_on(&mut self, proxy: &Proxy, lost: &BTreeSet<NodeId>) -> bool {
+        let mut kept = self.builders.lock();
+        let Some(entry) = kept.get_mut(&self.client) else {
+            return false;
+        };
+        let current = proxy.fleet.host(&entry.node).filter(|host| host.is_up());
+        let next = match current {
+            // Another connection of the client has gone on already.
+            Some(host) if !lost.contains(&entry.node) => Some(host),
+            Some(_) if entry.connections > 1 => None,
+            _ => {
+                let mut others = builders(proxy);
+                others.retain(|host| !lost.contains(&host.tag.id));
+                nodes::choose(&others, &self.client)
+            }
+        };
+        let Some(next) = next else { return false };
+        entry.node = next.tag.id;
+        self.builders.remember(&next);
+        drop(kept);
+        self.learn_behind();
+        self.host = next;
+        true
+    }
+
     /// The last connection of a client has ended: nobody need come and ask for what it built.
     fn learn_behind(&self) {
         let (builders, host) = (self.builders.clone(), Arc::clone(&self.host));
@@ -175,9 +208,7 @@ pub(super) fn keep(
     });
     entry.node = host.tag.id;
     entry.connections += 1;
-    let mut pictures = proxy.builders.pictures();
-    pictures.entry(host.tag.id).or_insert_with(|| host.images());
-    drop(pictures);
+    proxy.builders.remember(&host);
     Ok(BuildConnection {
         builders: proxy.builders.clone(),
         client: client.to_owned(),

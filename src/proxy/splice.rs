@@ -11,13 +11,15 @@ use bytes::BytesMut;
 use http::header::UPGRADE;
 use http::{HeaderMap, Request, Response, StatusCode};
 use http_body_util::BodyExt as _;
+use hyper::body::Incoming;
 use hyper::ext::ReasonPhrase;
+use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 
 use super::exchange::Exchange;
-use super::reply::{Outcome, from_engine, strip_hop_by_hop};
-use crate::engine::{Host, empty};
+use super::reply::{Outcome, Reply, from_engine, strip_hop_by_hop};
+use crate::engine::{self, Host, empty};
 use crate::tasks::spawn_stream;
 
 /// So many bytes may be under way in each direction.
@@ -33,29 +35,42 @@ pub(crate) fn wants_upgrade(headers: &HeaderMap) -> bool {
 pub(crate) async fn upgrade(
     host: &Arc<Host>,
     target: &str,
-    exchange: Exchange,
+    mut exchange: Exchange,
     guard: impl Send + 'static,
 ) -> Outcome {
-    let Exchange {
-        mut request,
-        version,
-        ..
-    } = exchange;
-    let client_side = hyper::upgrade::on(&mut request);
-    let (parts, body) = request.into_parts();
+    let client_side = hyper::upgrade::on(&mut exchange.request);
+    let answer = ask(host, target, exchange).await.map_err(from_engine)?;
+    Ok(take_over(host, answer, client_side, guard))
+}
+
+/// The engine's answer to a request that may be upgraded.
+pub(crate) async fn ask(
+    host: &Host,
+    target: &str,
+    exchange: Exchange,
+) -> Result<Response<Incoming>, engine::Error> {
+    let (parts, body) = exchange.request.into_parts();
     let mut upstream = Request::new(body);
     *upstream.method_mut() = parts.method;
     *upstream.headers_mut() = parts.headers;
-    let mut response = host
-        .send_upgradable(version, target, upstream)
+    host.send_upgradable(exchange.version, target, upstream)
         .await
-        .map_err(from_engine)?;
-    if response.status() != StatusCode::SWITCHING_PROTOCOLS {
-        let mut response = response.map(|body| body.map_err(Into::into).boxed_unsync());
-        strip_hop_by_hop(response.headers_mut());
-        return Ok(response);
+}
+
+/// Makes one connection of the client's and the engine's if the engine's answer is that it switches protocols. Returns what
+/// the client is answered.
+pub(crate) fn take_over(
+    host: &Arc<Host>,
+    mut answer: Response<Incoming>,
+    client_side: OnUpgrade,
+    guard: impl Send + 'static,
+) -> Reply {
+    if answer.status() != StatusCode::SWITCHING_PROTOCOLS {
+        let mut reply = answer.map(|body| body.map_err(Into::into).boxed_unsync());
+        strip_hop_by_hop(reply.headers_mut());
+        return reply;
     }
-    let engine_side = hyper::upgrade::on(&mut response);
+    let engine_side = hyper::upgrade::on(&mut answer);
     let host = Arc::clone(host);
     spawn_stream(
         tracing::debug_span!("splice", node = %host.tag.name),
@@ -72,12 +87,12 @@ pub(crate) async fn upgrade(
     );
     let mut reply = Response::new(empty());
     *reply.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
-    *reply.headers_mut() = std::mem::take(response.headers_mut());
+    *reply.headers_mut() = std::mem::take(answer.headers_mut());
     // The engine says `101 UPGRADED`.
-    if let Some(reason) = response.extensions_mut().remove::<ReasonPhrase>() {
+    if let Some(reason) = answer.extensions_mut().remove::<ReasonPhrase>() {
         reply.extensions_mut().insert(reason);
     }
-    Ok(reply)
+    reply
 }
 
 /// Makes one stream of two, until both directions have ended or the node is lost. What the engine no longer
