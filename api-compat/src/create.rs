@@ -498,6 +498,12 @@ impl<'a> Create<'a> {
         self.needs.iter().map(bare)
     }
 
+    /// The containers that it links, by name or id.
+    pub fn linked(&self) -> impl Iterator<Item = String> {
+        let links = self.needs.iter().filter(|need| need.kind == NeedKind::Link);
+        links.map(|link| link.container.trim_start_matches('/').to_owned())
+    }
+
     fn read_network(&mut self, host: View<'a>) {
         let mode = text(host, "NetworkMode");
         self.network_mode = match &*mode {

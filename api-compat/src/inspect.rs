@@ -179,10 +179,21 @@ pub struct Summary<'a> {
     pub network_mode: Cow<'a, str>,
     /// The containers that it cannot be without, by name or id.
     pub needs: Vec<String>,
+    /// `HostConfig.Links`
+    pub links: Vec<Link>,
     /// `ExecIDs`
     pub exec_ids: Vec<Cow<'a, str>>,
     /// `NetworkSettings.Ports` that have a host port, while it runs.
     pub published: Vec<Published<'a>>,
+}
+
+/// A name that a container has for another one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Link {
+    /// The other one's name.
+    pub container: String,
+    /// What it is called, such as `web/db`.
+    pub name: String,
 }
 
 /// A port that a running container has on its host.
@@ -238,6 +249,7 @@ impl<'a> Summary<'a> {
             // An engine tells of a link with slashes: `/db:/web/db`.
             let bare = needs.map(|need| need.container.trim_start_matches('/').to_owned());
             summary.needs = bare.collect();
+            summary.links = links(host);
         }
         summary.generic = Wishes::of_inspect(root);
         let exposed = root.at(&["Config", "ExposedPorts"]);
@@ -272,6 +284,23 @@ impl<'a> Summary<'a> {
         }
         Ok(summary)
     }
+}
+
+/// An engine tells of a link with slashes: `/db:/web/db`.
+fn links(host: View<'_>) -> Vec<Link> {
+    let all = host.get("Links");
+    let texts = all
+        .iter()
+        .flat_map(View::elements)
+        .filter_map(|link| link.str());
+    let read = |text: Cow<'_, str>| {
+        let (container, name) = text.split_once(':')?;
+        Some(Link {
+            container: container.trim_start_matches('/').to_owned(),
+            name: name.trim_start_matches('/').to_owned(),
+        })
+    };
+    texts.filter_map(read).collect()
 }
 
 /// A time; none for what Go writes when there is none.
@@ -367,6 +396,20 @@ mod tests {
         check(
             r#"{"NetworkMode":"container:8dfa","Links":["/db:/web/db"],"VolumesFrom":["data:ro"],"PidMode":"container:x","IpcMode":"container:y"}"#,
             &["8dfa", "db", "data", "x", "y"],
+        );
+    }
+
+    #[test]
+    fn links_have_names() {
+        let inspect = br#"{"HostConfig":{"Links":["/db:/web/db","/cache:/web/c"]}}"#;
+        let summary = Summary::parse(inspect).expect("JSON");
+        let link = |container: &str, name: &str| Link {
+            container: container.to_owned(),
+            name: name.to_owned(),
+        };
+        assert_eq!(
+            summary.links,
+            [link("db", "web/db"), link("cache", "web/c")]
         );
     }
 

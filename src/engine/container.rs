@@ -231,9 +231,10 @@ pub struct Container {
     pub request: Option<RequestId>,
     /// Nothing before its first inspect.
     pub details: Option<Details>,
-    /// Its names as users write them: no slash in front, no node. Names that links gave it (`a/b`) are
-    /// left out.
+    /// Its names as users write them: no slash in front, no node.
     pub names: Box<[Box<str>]>,
+    /// Names that other containers' links give it, such as `web/db`: they are those containers', and go with them.
+    pub links: Box<[Box<str>]>,
     /// The ports of its node that it publishes, while it runs.
     pub published: Box<[PublishedPort]>,
     /// With whom it shares entries of published ports, while it publishes any.
@@ -311,7 +312,8 @@ impl Container {
             since: Since::default(),
             request,
             details: None,
-            names: bare_names(&head),
+            names: own_names(&head),
+            links: link_names(&head),
             entry: entry(&head),
             published: published(&head, host.address.as_deref()),
             networks: joined(&head, host),
@@ -382,6 +384,18 @@ impl Container {
             || self.id.to_string()[..12].to_owned(),
             |name| name.to_string(),
         )
+    }
+
+    /// Whether `reference` is a name that a link gives it, maybe with its node in front.
+    pub fn is_linked_as(&self, reference: &str) -> bool {
+        let mut links = self.links.iter();
+        links.any(|link| {
+            let node = reference.strip_suffix(&**link);
+            node.is_some_and(|node| {
+                let named = node.strip_suffix('/');
+                node.is_empty() || named.is_some_and(|node| self.host.is(node))
+            })
+        })
     }
 
     /// Whether its health check, if it has one, says so.
@@ -460,14 +474,19 @@ impl Container {
     }
 }
 
-fn bare_names(head: &Head<'_>) -> Box<[Box<str>]> {
-    let bare = head
-        .names
-        .iter()
-        .map(|name| name.strip_prefix('/').unwrap_or(name));
-    bare.filter(|name| !name.contains('/'))
-        .map(Box::from)
-        .collect()
+fn own_names(head: &Head<'_>) -> Box<[Box<str>]> {
+    let own = bare_names(head).filter(|name| !name.contains('/'));
+    own.map(Box::from).collect()
+}
+
+fn link_names(head: &Head<'_>) -> Box<[Box<str>]> {
+    let links = bare_names(head).filter(|name| name.contains('/'));
+    links.map(Box::from).collect()
+}
+
+fn bare_names<'a>(head: &'a Head<'_>) -> impl Iterator<Item = &'a str> {
+    let names = head.names.iter();
+    names.map(|name| name.strip_prefix('/').unwrap_or(name))
 }
 
 /// `node` is where they are reached. A port on every address of one family is on all of them if it is there.

@@ -76,6 +76,8 @@ pub(super) enum Command {
         request: RequestId,
         container: ContainerId,
         details: Details,
+        /// The containers that it links, by name or id.
+        linked: Vec<String>,
         done: oneshot::Sender<()>,
     },
     /// It came to nothing.
@@ -518,13 +520,14 @@ pub struct Creation {
 }
 
 impl Creation {
-    /// The engine has made the container: returns when our lists show it.
-    pub async fn settle(mut self, container: ContainerId, details: Details) {
+    /// The engine has made the container: returns when our lists show it, and the names that it gives to those that it links.
+    pub async fn settle(mut self, container: ContainerId, details: Details, linked: Vec<String>) {
         let request = self.request;
         end(self.place.take(), |done| Command::SettleCreate {
             request,
             container,
             details,
+            linked,
             done,
         })
         .await;

@@ -75,6 +75,8 @@ struct Index {
     order: BTreeSet<Order>,
     running: BTreeSet<Order>,
     names: HashMap<Box<str>, Holders>,
+    /// The names that links give, by the name of the container that links: few have any.
+    links: BTreeSet<(Box<str>, ContainerId)>,
     labels: HashMap<u64, BTreeSet<ContainerId>>,
     nodes: BTreeMap<NodeId, NodeTotals>,
 }
@@ -327,8 +329,8 @@ impl Inventory {
         self.read().containers.get(id).cloned()
     }
 
-    /// Finds a container by full id, name, `/name`, `node/name` or a prefix of its id, in this order
-    /// (api-matrix 1.5).
+    /// Finds a container by full id, name, `/name`, `node/name`, a prefix of its id or, if there is no such node, the name
+    /// that another one's link gives it, in this order (api-matrix 1.5).
     pub fn find(&self, reference: &str) -> Found {
         let reference = reference.strip_prefix('/').unwrap_or(reference);
         let index = self.read();
@@ -349,10 +351,23 @@ impl Inventory {
             }
             return match index.with_prefix(name) {
                 Found::One(container) if container.host.is(node) => Found::One(container),
-                _ => Found::None,
+                _ => index.with_link(reference, node, name),
             };
         }
         index.with_prefix(reference)
+    }
+
+    /// The containers of `node` to which the links of its container `name` give names.
+    pub fn linked_by(&self, node: &NodeId, name: &str) -> Vec<ContainerId> {
+        let index = self.read();
+        let (first, under) = (ContainerId::from_bytes([0; 32]), format!("{name}/"));
+        let links = index.links.range((Box::from(&*under), first)..);
+        let links = links.take_while(|(link, _)| link.starts_with(&under));
+        let is_there = |id: &&ContainerId| {
+            let linked = index.containers.get(id);
+            linked.is_some_and(|linked| linked.host.id == *node)
+        };
+        links.map(|(_, id)| id).filter(is_there).copied().collect()
     }
 
     /// The containers of this exact name, on whatever nodes.
@@ -577,6 +592,8 @@ impl Index {
                 .and_modify(|holders| holders.add(id))
                 .or_insert(Holders::One(id));
         }
+        let links = container.links.iter();
+        self.links.extend(links.map(|link| (link.clone(), id)));
         for hash in &container.labels {
             self.labels.entry(*hash).or_default().insert(id);
         }
@@ -597,6 +614,9 @@ impl Index {
             {
                 self.names.remove(name);
             }
+        }
+        for link in &container.links {
+            self.links.remove(&(link.clone(), *id));
         }
         for hash in &container.labels {
             if let Some(ids) = self.labels.get_mut(hash) {
@@ -634,6 +654,34 @@ impl Index {
         };
         ids.iter()
             .filter_map(|id| self.containers.get(id).cloned())
+            .collect()
+    }
+
+    /// What `reference`, which is `node/name` too, means by the names that links give. On a node of that name nothing but
+    /// `name` is meant.
+    fn with_link(&self, reference: &str, node: &str, name: &str) -> Found {
+        let is_node = self.nodes.values().any(|totals| {
+            let mut all = totals.containers.iter();
+            let any = all.find_map(|id| self.containers.get(id));
+            any.is_some_and(|any| any.host.is(node))
+        });
+        let link = if is_node { name } else { reference };
+        let mut linked = self.linked_as(link);
+        linked.retain(|container| !is_node || container.host.is(node));
+        match linked.as_slice() {
+            [] => Found::None,
+            [one] => Found::One(Arc::clone(one)),
+            _ => Found::SameName(linked),
+        }
+    }
+
+    /// The containers to which a link gives this name, on whatever nodes.
+    fn linked_as(&self, link: &str) -> Vec<Arc<Container>> {
+        let first = ContainerId::from_bytes([0; 32]);
+        let links = self.links.range((Box::from(link), first)..);
+        let links = links.take_while(|(name, _)| **name == *link);
+        links
+            .filter_map(|(_, id)| self.containers.get(id).cloned())
             .collect()
     }
 
@@ -748,6 +796,53 @@ impl NodeTotals {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::container::HostTag;
+    use crate::model::ClusterId;
+
+    fn node(number: u8, name: &str) -> Arc<HostTag> {
+        Arc::new(HostTag::new(
+            NodeId::from_bytes([number; 16]),
+            name.parse().expect("a name"),
+            None,
+            "tcp://10.0.0.1:2375".parse().expect("an endpoint"),
+            ClusterId::from_bytes([9; 16]),
+            false,
+        ))
+    }
+
+    fn container(number: u8, node: &Arc<HostTag>, names: &[&str]) -> Container {
+        let names: Vec<_> = names.iter().map(|name| format!("/{name}")).collect();
+        let item = serde_json::json!({"Id": ContainerId::from_bytes([number; 32]), "Names": names});
+        Container::read(item.to_string().as_bytes(), node).expect("reads")
+    }
+
+    #[test]
+    fn names_that_links_give_come_after_nodes() {
+        let (alpha, beta) = (node(1, "alpha"), node(2, "beta"));
+        let inventory = Inventory::new();
+        inventory.put(container(1, &alpha, &["db", "web/db", "beta/db"]));
+        inventory.put(container(2, &alpha, &["web"]));
+        inventory.put(container(3, &beta, &["other/it", "it", "web-2/it"]));
+        let check = |reference: &str, expected: Option<u8>| {
+            let found = inventory.find(reference).sole(reference).expect("one");
+            let expected = expected.map(|number| ContainerId::from_bytes([number; 32]));
+            assert_eq!(found.map(|found| found.id), expected, "{reference}");
+        };
+        check("db", Some(1));
+        check("web/db", Some(1));
+        check("/web/db", Some(1));
+        check("alpha/web/db", Some(1));
+        check("beta/web/db", None);
+        // The node has none of that name, so nothing else is meant.
+        check("beta/db", None);
+        check("web/it", None);
+        let linked = |name: &str| inventory.linked_by(&alpha.id, name);
+        assert_eq!(linked("web"), [ContainerId::from_bytes([1; 32])]);
+        assert_eq!(linked("other"), []);
+        inventory.put(container(1, &alpha, &["db"]));
+        check("web/db", None);
+        assert_eq!(linked("web"), []);
+    }
 
     #[test]
     fn what_is_ambiguous_says_how_to_be_clear() {

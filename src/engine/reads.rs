@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use api_compat::create::exposed_ports;
-use api_compat::inspect::Summary;
+use api_compat::inspect::{Link, Summary};
 use api_compat::json_view::{Malformed, View};
 use api_compat::labels;
 use jiff::Timestamp;
@@ -37,6 +37,8 @@ pub(super) struct Inspected {
     pub(super) exposed: Box<[PublishedPort]>,
     /// The containers that it cannot be without, by name or id.
     pub(super) needs: Box<[String]>,
+    /// Its names for others.
+    pub(super) links: Vec<Link>,
     /// When it was made, in nanoseconds since 1970.
     pub(super) created: Option<i64>,
     /// When it last started; nothing if it never did.
@@ -92,6 +94,7 @@ pub(super) async fn inspect(host: &Host, id: ContainerId) -> Result<Inspected, E
         exposed: exposed_on_host(&summary),
         generic: summary.generic,
         needs: summary.needs.into(),
+        links: summary.links,
         created: nanos(created),
         started: nanos(summary.started_at),
         finished: nanos(summary.finished_at),

@@ -118,6 +118,12 @@ impl<K: Ord + Clone, W> Rereads<K, W> {
         self.objects.entry(key.clone()).or_default().held += 1;
     }
 
+    /// Whether a change of ours to the object is under way.
+    pub(super) fn is_held(&self, key: &K) -> bool {
+        let object = self.objects.get(key);
+        object.is_some_and(|object| object.held > 0)
+    }
+
     /// A change of ours is done, says the engine's answer; `last` is the event that ends it, if it has
     /// one and events flow. `waiter` wakes when the lists show the change.
     pub(super) fn settle(

@@ -336,6 +336,7 @@ impl Manager {
                     needs: order.wanted.needed().collect(),
                     outdated: false,
                 },
+                order.wanted.linked().collect(),
             )
             .await;
         self.bind_behind(request, container, order.caller.clone());

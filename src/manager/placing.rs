@@ -291,9 +291,12 @@ impl Manager {
 
     /// What the engine of `host` knows a container by that the client called `node/name`.
     pub(super) fn known_there<'a>(&self, host: &Host, reference: &'a str) -> Option<&'a str> {
-        let (_, name) = reference.trim_start_matches('/').split_once('/')?;
+        let (node, name) = reference.trim_start_matches('/').split_once('/')?;
         match self.fleet.inventory.find(reference) {
-            Found::One(container) if container.host.id == host.tag.id => Some(name),
+            // What no node is called is the beginning of a name that a link gives.
+            Found::One(container) if container.host.id == host.tag.id => {
+                host.tag.is(node).then_some(name)
+            }
             _ => None,
         }
     }

@@ -17,7 +17,7 @@ pub(crate) fn cases() -> Vec<Case> {
         case("a_container_lives_through_every_state", lifecycle),
         case("wait_tells_the_exit_code_before_and_after", wait),
         case("a_container_is_renamed_and_updated", rename_and_update),
-        case("a_link_is_removed", unlink),
+        case("links_name_containers_until_they_are_removed", links),
         case("a_containers_insides_can_be_looked_at", insides),
         case("a_container_becomes_an_image", commit),
         case("files_go_in_and_come_out", copy),
@@ -172,9 +172,14 @@ fn rename_and_update(lab: &Lab) -> Result<()> {
     pool.says(limits, &format!("{} always", 64 << 20))
 }
 
-fn unlink(lab: &Lab) -> Result<()> {
+fn links(lab: &Lab) -> Result<()> {
     let pool = Pool::over(lab)?;
     pool.ok("run -d --name=server busybox sleep 600")?;
+    unlink(&pool)?;
+    linked(lab, &pool)
+}
+
+fn unlink(pool: &Pool) -> Result<()> {
     pool.ok("run -d --name=client --link server:alias busybox sleep 600")?;
     for nothing in ["client/nosuch", "nosuch/alias", "alias"] {
         pool.refuses(
@@ -189,7 +194,45 @@ fn unlink(lab: &Lab) -> Result<()> {
     pool.ok("rm --link client/alias")?;
     pool.says("inspect -f {{.HostConfig.Links}} client", "[]")?;
     pool.says("ps --format {{.Names}} --filter name=server", "server")?;
-    pool.refuses("rm --link client/alias", "No such container: client/alias")
+    pool.refuses("rm --link client/alias", "No such container: client/alias")?;
+    pool.ok("rm -f client").map(drop)
+}
+
+/// What links call a container goes by those that link it, of which alone engines tell.
+fn linked(lab: &Lab, pool: &Pool) -> Result<()> {
+    pool.ok("run -d --name=client --link server:alias busybox sleep 600")?;
+    let names = "ps --no-trunc --filter name=server --format {{.Names}}";
+    pool.says(names, "client/alias,server")?;
+    let node = pool.node_of("server")?;
+    for link in ["client/alias", &format!("{node}/client/alias")] {
+        pool.says(
+            &format!("container inspect -f {{{{.Name}}}} {link}"),
+            "/server",
+        )?;
+    }
+    pool.ok("rename client user")?;
+    pool.says(names, "server,user/alias")?;
+    pool.says("container inspect -f {{.Name}} user/alias", "/server")?;
+    pool.ok("rm -f user")?;
+    pool.says(names, "server")?;
+    pool.refuses(
+        "container inspect user/alias",
+        "No such container: user/alias",
+    )?;
+    let host = lab.hosts().iter().find(|host| host.name() == node);
+    let host = host.context("no such host")?;
+    for (change, shown) in [
+        (
+            "run -d --name=theirs --link server:db busybox sleep 600",
+            "server,theirs/db",
+        ),
+        ("rename theirs other", "other/db,server"),
+        ("rm -f other", "server"),
+    ] {
+        host.docker(&change.split(' ').collect::<Vec<_>>())?;
+        pool.comes_to_say(names, shown, SOON)?;
+    }
+    Ok(())
 }
 
 fn insides(lab: &Lab) -> Result<()> {

@@ -2,6 +2,8 @@
 //!
 //! **Invariant**: who asks to be told is told: by a read that began after the change, else by the next sync.
 
+use std::sync::Arc;
+
 use super::{CreateHold, Object, Watcher};
 use crate::clock;
 use crate::engine::host::Command;
@@ -15,6 +17,11 @@ impl Watcher {
                 last,
                 done,
             } => {
+                let done = Arc::new(done);
+                // By its old name, if it was renamed.
+                let is_renamed = last == Some("rename") || self.parted.contains_key(&container);
+                let linked = is_renamed.then(|| self.linked_by(container));
+                self.reread_linked(linked.unwrap_or_default(), Some(&done));
                 let object = Object::Container(container);
                 let step = self
                     .rereads
@@ -22,6 +29,8 @@ impl Watcher {
                 self.take(object, step);
             }
             Command::Abandon(id) => {
+                let parted = self.parted.remove(&id).unwrap_or_default();
+                self.reread_linked(parted, None);
                 let step = self.rereads.abandon(&Object::Container(id));
                 self.take(Object::Container(id), step);
             }
@@ -32,9 +41,13 @@ impl Watcher {
                 request,
                 container,
                 details,
+                linked,
                 done,
             } => {
                 self.told.entry(container).or_default().details = Some(details);
+                let done = Arc::new(done);
+                let linked = self.named_here(&linked);
+                self.reread_linked(linked, Some(&done));
                 let object = Object::Container(container);
                 let held = self
                     .creates
@@ -59,15 +72,15 @@ impl Watcher {
                 }
             }
             Command::Removed { container, done } => {
+                let linked = self.linked_by(container);
                 self.forget(container);
-                let _ = done.send(());
+                self.reread_linked(linked, Some(&Arc::new(done)));
             }
             Command::Reread { kind, done } => {
                 let object = Object::List(kind);
                 self.rereads.hold(&object);
-                let step = self
-                    .rereads
-                    .settle(&object, None, Some(done), clock::instant());
+                let done = Some(Arc::new(done));
+                let step = self.rereads.settle(&object, None, done, clock::instant());
                 self.take(object, step);
             }
         }
@@ -86,9 +99,11 @@ impl Watcher {
                 ..
             } => {
                 self.told.entry(container).or_default().details = Some(details);
-                self.blind.push(done);
+                self.blind.push(Arc::new(done));
             }
-            Command::Settle { done, .. } | Command::Reread { done, .. } => self.blind.push(done),
+            Command::Settle { done, .. } | Command::Reread { done, .. } => {
+                self.blind.push(Arc::new(done));
+            }
             Command::Hold(_)
             | Command::Abandon(_)
             | Command::HoldCreate(_)

@@ -8,6 +8,7 @@
 
 mod commands;
 mod events;
+mod links;
 mod reads;
 mod session;
 
@@ -80,6 +81,9 @@ enum Landed {
     Inspected(ContainerId, Result<Inspected, Error>),
 }
 
+/// Who waits for reads: woken when the last of them lets go of it.
+type Waiter = Arc<oneshot::Sender<()>>;
+
 type Flight = Pin<Box<dyn Future<Output = Landed> + Send>>;
 
 /// A create of ours that is under way.
@@ -104,12 +108,14 @@ pub(super) struct Watcher {
     observations: mpsc::Sender<Observation>,
     commands: mpsc::Receiver<Command>,
     stopping: Stopping,
-    rereads: Rereads<Object, oneshot::Sender<()>>,
+    rereads: Rereads<Object, Waiter>,
     flights: FuturesUnordered<Flight>,
     creates: HashMap<RequestId, CreateHold>,
     told: BTreeMap<ContainerId, Told>,
+    /// Whom a container linked that is gone while we remove it: they are read again when that is done.
+    parted: BTreeMap<ContainerId, Vec<ContainerId>>,
     /// Who waits for a change that was made while no events came: the next sync shows it.
-    blind: Vec<oneshot::Sender<()>>,
+    blind: Vec<Waiter>,
     inspects: VecDeque<ContainerId>,
     inspecting: usize,
     /// All watchers take turns.
@@ -143,6 +149,7 @@ impl Watcher {
             flights: FuturesUnordered::new(),
             creates: HashMap::new(),
             told: BTreeMap::new(),
+            parted: BTreeMap::new(),
             blind: Vec::new(),
             inspects: VecDeque::new(),
             inspecting: 0,
@@ -296,9 +303,7 @@ impl Watcher {
         let gone = self.ours_missing_from(&listed);
         self.inventory.replace_node(self.host.tag.id, listed);
         self.host.synced.send_replace(true);
-        for waiter in self.blind.drain(..) {
-            let _ = waiter.send(());
-        }
+        self.blind.clear();
         for observation in gone {
             self.observe(observation).await;
         }
@@ -334,6 +339,7 @@ impl Watcher {
         self.flights = FuturesUnordered::new();
         self.creates.clear();
         self.told.clear();
+        self.parted.clear();
         self.inspects.clear();
         self.inspecting = 0;
     }

@@ -113,9 +113,7 @@ impl Watcher {
 
     fn served(&mut self, object: Object) {
         let (waiters, step) = self.rereads.finished(&object);
-        for waiter in waiters {
-            let _ = waiter.send(());
-        }
+        drop(waiters);
         self.take(object, step);
     }
 
@@ -135,12 +133,21 @@ impl Watcher {
             self.inspects.push_back(id);
         }
         let left = self.leaves_a_network(&container);
+        if self.is_renamed(&container) {
+            let linked = self.linked_by(id);
+            self.reread_linked(linked, None);
+        }
         self.inventory.put(container);
         if ours {
             self.observe(Observation::Changed(id)).await;
         } else if left {
             self.observe(Observation::Networks(self.host.tag.id)).await;
         }
+    }
+
+    fn is_renamed(&self, container: &Container) -> bool {
+        let before = self.inventory.get(&container.id);
+        before.is_some_and(|before| before.names != container.names)
     }
 
     /// Whether it was in a network of the cluster in which it is no more.
@@ -211,6 +218,8 @@ impl Watcher {
         if is_behind {
             self.changed(Object::Container(id), "inspect");
         }
+        let unaware = self.unaware_of(&inspected.links);
+        self.reread_linked(unaware, None);
         if ours {
             self.observe(Observation::Changed(id)).await;
         }
@@ -224,6 +233,12 @@ impl Watcher {
     }
 
     pub(super) async fn gone(&mut self, id: ContainerId) {
+        let linked = self.linked_by(id);
+        if !linked.is_empty() && self.rereads.is_held(&Object::Container(id)) {
+            self.parted.insert(id, linked);
+        } else {
+            self.reread_linked(linked, None);
+        }
         let gone = self.forget(id);
         let joined = gone.as_ref().is_some_and(|gone| !gone.networks.is_empty());
         if let Some(request) = gone.and_then(|container| container.request) {
@@ -242,9 +257,7 @@ impl Watcher {
     /// never used again.
     pub(super) fn forget(&mut self, id: ContainerId) -> Option<Arc<Container>> {
         self.told.remove(&id);
-        for waiter in self.rereads.gone(&Object::Container(id)) {
-            let _ = waiter.send(());
-        }
+        drop(self.rereads.gone(&Object::Container(id)));
         self.inventory.remove(&id)
     }
 }

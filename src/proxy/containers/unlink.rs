@@ -18,7 +18,9 @@ use crate::model::ContainerId;
 pub(super) async fn unlink(proxy: &Proxy, exchange: Exchange) -> Outcome {
     let link = exchange.name().trim_start_matches('/');
     // A container's own name may have its node in front.
-    if let Ok((host, container)) = proxy.container(link) {
+    if let Ok((host, container)) = proxy.container(link)
+        && !container.is_linked_as(link)
+    {
         return pass_to(&host, exchange, &container).await;
     }
     let no_such = || ApiError::not_found(format!("No such container: {link}"));
