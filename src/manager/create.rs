@@ -439,8 +439,10 @@ fn is_of_its_node(made: &Result<EngineReply, Error>) -> bool {
         Err(Error::NetworkNotMade { status, .. }) => {
             status.is_server_error() || lacks_addresses(made)
         }
-        // What one node lacks another may have.
-        Err(Error::NotBrought { .. } | Error::NoSuchPath { .. }) => true,
+        // What one node lacks another may have; what is left over on one is not on another.
+        Err(Error::NotBrought { .. } | Error::NoSuchPath { .. } | Error::NetworkNotGone { .. }) => {
+            true
+        }
         // Not a node that was lost while it made a network: the next might be lost for the same reason.
         Err(_) => false,
     }

@@ -69,6 +69,17 @@ pub enum Error {
         /// Whether the last node has no addresses for it: another node may have them.
         lacks_addresses: bool,
     },
+    /// An earlier network of the same name is on the node still.
+    #[error(
+        "network {network} cannot be made on node {node} yet: an earlier network of that name is still there and is removed as \
+         soon as no container runs in it: try again"
+    )]
+    NetworkNotGone {
+        /// Its name.
+        network: String,
+        /// The node.
+        node: NodeName,
+    },
     /// A node was lost while it made a network.
     #[error(
         "node {node} was lost while it made network {network}, so no other node is asked to: a subnet that holds an address \

@@ -9,16 +9,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use api_compat::ApiVersion;
+use http::StatusCode;
 
 use super::Manager;
 use super::name_in_use::Presence;
 use super::under_way::Mark;
-use crate::engine::{Container, EngineCall, Host, RunState};
+use crate::engine::{self, Container, EngineCall, EngineReply, Host, RunState};
 use crate::model::{ContainerId, NodeId, RequestId};
 use crate::state::{Cause, Command, Tombstone};
 
 /// An engine may take so long to stop and remove a container.
 const REMOVAL_PATIENCE: Duration = Duration::from_secs(30);
+/// How often an engine that is at it already is asked whether it has done it.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
 /// An engine may take so long to rename one.
 const RENAME_PATIENCE: Duration = Duration::from_secs(10);
 /// Between the first attempt and the second; from then on twice as long each time,
@@ -244,6 +247,19 @@ impl Manager {
         all
     }
 
+    /// The same for those that are known, because a node that is back may not have listed yet what came of the others.
+    pub(super) async fn remove_what_is_known_to_be_due(&self, host: &Host) {
+        let cluster = self.cluster();
+        for stone in cluster.removals_due_on(host.tag.id) {
+            if let Some(container) = stone.container
+                && self.remove_for_good(host, container, true).await
+            {
+                let request = stone.request;
+                self.log_failure(self.commit(Command::Settle { request }).await);
+            }
+        }
+    }
+
     /// What came of a request that was given up while its node was down, before anybody knew whether anything had.
     fn made_unseen(&self, tombstone: &Tombstone) -> Option<ContainerId> {
         let named = self.fleet.inventory.named(&tombstone.name);
@@ -255,14 +271,11 @@ impl Manager {
         made.map(|container| container.id)
     }
 
-    async fn remove_for_good(&self, host: &Arc<Host>, container: ContainerId, force: bool) -> bool {
-        let target = format!("/containers/{container}?force={force}");
-        let call = EngineCall::delete(target).at(ApiVersion::MAX);
-        let removed = tokio::time::timeout(REMOVAL_PATIENCE, host.call(call)).await;
+    async fn remove_for_good(&self, host: &Host, container: ContainerId, force: bool) -> bool {
+        let removal = remove(host, container, force);
+        let removed = tokio::time::timeout(REMOVAL_PATIENCE, removal).await;
         match removed.unwrap_or_else(|_| Err(host.no_answer(REMOVAL_PATIENCE))) {
-            Ok(reply)
-                if reply.status.is_success() || reply.status == http::StatusCode::NOT_FOUND =>
-            {
+            Ok(reply) if reply.status.is_success() || reply.status == StatusCode::NOT_FOUND => {
                 self.forget(&container);
                 true
             }
@@ -278,6 +291,29 @@ impl Manager {
     }
 }
 
+/// Asks an engine to remove a container. One that is at it already, since it was asked before its node was lost, is asked
+/// until it has done so: a node must not be taken to be rid of what it only begins to remove.
+async fn remove(
+    host: &Host,
+    container: ContainerId,
+    force: bool,
+) -> Result<EngineReply, engine::Error> {
+    let target = format!("/containers/{container}?force={force}");
+    loop {
+        let call = EngineCall::delete(target.clone()).at(ApiVersion::MAX);
+        let reply = host.call(call).await?;
+        if !is_at_it(reply.status, &reply.message()) {
+            return Ok(reply);
+        }
+        tokio::time::sleep(LOOK_AGAIN).await;
+    }
+}
+
+/// Whether an engine says of a removal that it is doing it.
+fn is_at_it(status: StatusCode, message: &str) -> bool {
+    status == StatusCode::CONFLICT && message.contains("is already in progress")
+}
+
 /// Whether the container is the one that the tombstone is of, and was not taken into use.
 fn is_the_very_one(container: &Container, tombstone: &Tombstone) -> bool {
     match tombstone.cause {
@@ -288,5 +324,24 @@ fn is_the_very_one(container: &Container, tombstone: &Tombstone) -> bool {
                 && container.names.iter().any(|name| **name == *tombstone.name)
         }
         Cause::Removed => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_engine_that_is_at_it_says_so() {
+        let check = |status: u16, message: &str, expected: bool| {
+            let status = StatusCode::from_u16(status).expect("a status");
+            assert_eq!(is_at_it(status, message), expected, "{message}");
+        };
+        // Engine 28.5.2.
+        check(409, "removal of container 1f is already in progress", true);
+        check(404, "No such container: 1f", false);
+        check(204, "", false);
+        let runs = "cannot remove container \"1f\": container is running: stop the container before removing or force remove";
+        check(409, runs, false);
     }
 }

@@ -96,8 +96,9 @@ pub(crate) fn from_manager(error: manager::Error) -> ApiError {
             status,
             message: error.to_string(),
         },
-        manager::Error::LostMakingNetwork { .. } => ApiError::unavailable(error.to_string()),
-        manager::Error::NotBrought { .. } => ApiError::unavailable(error.to_string()),
+        manager::Error::LostMakingNetwork { .. }
+        | manager::Error::NetworkNotGone { .. }
+        | manager::Error::NotBrought { .. } => ApiError::unavailable(error.to_string()),
         manager::Error::Refused(Refusal::NameTaken {
             kind: NameKind::Network,
             name,

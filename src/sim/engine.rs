@@ -6,7 +6,7 @@
 mod answer;
 mod shapes;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -107,6 +107,8 @@ struct State {
     /// By the time of their making; times of one engine differ.
     order: BTreeMap<i64, String>,
     names: BTreeMap<String, String>,
+    /// Those whose removal has begun and takes its time.
+    removing: BTreeSet<String>,
     next: u64,
     last: i64,
     remembered: VecDeque<(i64, Bytes)>,
@@ -389,6 +391,7 @@ impl Engine {
         state.remembered.clear();
         state.followers.clear();
         state.waiters.clear();
+        state.removing.clear();
         let at = state.tick();
         for made in state
             .containers
@@ -473,6 +476,12 @@ impl Engine {
     fn remove(&self, reference: &str, force: bool) -> Result<(), Refused> {
         let mut state = self.lock();
         let (id, phase) = state.phase(reference)?;
+        if state.removing.contains(&id) {
+            return Err((
+                409,
+                format!("removal of container {reference} is already in progress"),
+            ));
+        }
         if phase.is_up() {
             if !force {
                 return Err((
@@ -488,6 +497,23 @@ impl Engine {
         state.container_event(&id, "destroy", &[]);
         state.remove(&id);
         Ok(())
+    }
+
+    /// A removal begins: until it [ends](Self::end_removal) the container is there, and another removal is refused. False
+    /// if it is another.
+    pub(super) fn begin_removal(&self, reference: &str) -> bool {
+        let mut state = self.lock();
+        let id = state.find(reference).map(|made| made.id.clone());
+        id.is_some_and(|id| state.removing.insert(id))
+    }
+
+    /// A removal that has begun is done with; the container goes by what comes next.
+    pub(super) fn end_removal(&self, reference: &str) {
+        let mut state = self.lock();
+        let id = state.find(reference).map(|made| made.id.clone());
+        if let Some(id) = id {
+            state.removing.remove(&id);
+        }
     }
 
     /// The events remembered since `since`.

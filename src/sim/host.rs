@@ -43,6 +43,8 @@ pub enum Fault {
     ReplyLost,
     /// The connection is reset, and it is done so much later.
     Late(Duration),
+    /// Of a removal: it begins, and is done so much later. Meanwhile another is refused.
+    Long(Duration),
 }
 
 /// How often things go wrong: so many of a thousand requests that change something, in the order of [`Fault`]; and so
@@ -282,6 +284,7 @@ impl Host {
                 wire.reset();
                 before += by;
             }
+            Some(Fault::Long(until_done)) => self.drag_removal_out(&asked, until_done).await,
             Some(Fault::ReplyLost) => {}
         }
         tokio::time::sleep(before).await;
@@ -299,6 +302,16 @@ impl Host {
         }
         tokio::time::sleep(after).await;
         self.runs_still(run).then_some(reply)
+    }
+
+    /// Returns when a removal may be done that takes so long; at once if another is under way.
+    async fn drag_removal_out(&self, asked: &Asked, until_done: Duration) {
+        let path = unversioned(&asked.path);
+        let reference = path.strip_prefix("/containers/").unwrap_or_default();
+        if self.engine.begin_removal(reference) {
+            tokio::time::sleep(until_done).await;
+            self.engine.end_removal(reference);
+        }
     }
 
     /// Tells of what was done, and has started containers end by themselves when their time has come.

@@ -9,7 +9,7 @@
 //! | `start`, `stop`, `inspect`, `remove`, `remove -f`, `rename web site` | as a client |
 //! | `begin create web` | any of these, not waited for |
 //! | `advance 5s` | time passes |
-//! | `fault n1 create late 5s` | the next request like this is `late`, `slow 1s 1s`, `reset` or `lost`; those that change nothing are `inspect`, `list` and `read` |
+//! | `fault n1 create late 5s` | the next request like this is `late`, `slow 1s 1s`, `reset`, `lost` or, of a removal, `long 5s`; those that change nothing are `inspect`, `list` and `read` |
 //! | `stop-engine n1`, `start-engine`, `hang`, `go-on`, `cut`, `heal`, `break-events` | what happens to a host |
 //! | `kill`, `power-off` | the manager dies, and is away for 2 s |
 //! | `kill-at n1: create`, `power-off-at …` | it dies at the next step with these words |
@@ -306,6 +306,7 @@ fn read_fault(words: &[&str]) -> Result<Fault, String> {
     Ok(match words {
         ["late", by] => Fault::Late(duration(by)?),
         ["slow", before, after] => Fault::Slow(duration(before)?, duration(after)?),
+        ["long", until_done] => Fault::Long(duration(until_done)?),
         ["reset"] => Fault::ResetBefore,
         ["lost"] => Fault::ReplyLost,
         _ => return Err(format!("no such fault: {}", words.join(" "))),

@@ -32,6 +32,10 @@ pub(crate) fn cases() -> Vec<Case> {
             connected_late,
         ),
         case(
+            "a_network_made_again_after_a_hang_is_no_strangers",
+            made_again,
+        ),
+        case(
             "a_network_stays_bound_to_a_node_that_is_not_heard_of",
             unheard_of,
         ),
@@ -196,6 +200,61 @@ fn connected_late(lab: &Lab) -> Result<()> {
     pool.ok("rm -f next web db")?;
     pool.ok("network rm front")?;
     comes_to_nothing(lab)
+}
+
+fn made_again(lab: &Lab) -> Result<()> {
+    let pool = Pool::over(lab)?;
+    let host = lab.host(1);
+    let there = "-e constraint:node==host2 --network front busybox";
+    // What the hung engine was asked it does once it goes on, and takes its time.
+    let removed_in_hang = || {
+        pool.ok("network create front")?;
+        pool.ok(&format!(
+            "run -d --name=web --stop-timeout 0 {there} sleep 600"
+        ))?;
+        host.hang()?;
+        pool.ok("rm -f web").map(drop)
+    };
+    let is_used_and_goes = || {
+        wait::until_true("the node to take work", SOON, || {
+            let made = pool.run(&format!("run -d --name=web {there} sleep 600"))?;
+            ensure!(
+                made.code == 0 || made.stderr.contains("host2 is down"),
+                "{made:?}"
+            );
+            Ok(made.code == 0)
+        })?;
+        ensure!(
+            holders(lab, "front")? == ["host2"],
+            "{:?}",
+            holders(lab, "front")?
+        );
+        pool.ok("rm -f web")?;
+        pool.ok("network rm front")?;
+        comes_to_nothing(lab)
+    };
+    for _ in 0..3 {
+        removed_in_hang()?;
+        host.resume()?;
+        pool.wait_until_ready(3)?;
+        pool.ok("network rm front")?;
+        pool.ok("network create front")?;
+        is_used_and_goes()?;
+    }
+    // Nor if it is made before the node takes work.
+    removed_in_hang()?;
+    pool.ok("network rm front")?;
+    host.resume()?;
+    wait::until_true("the node to be reachable", SOON, || {
+        let made = pool.run("network create host2/front")?;
+        ensure!(
+            made.code == 0 || made.stderr.contains("node host2 is not reachable"),
+            "{made:?}"
+        );
+        Ok(made.code == 0)
+    })?;
+    pool.wait_until_ready(3)?;
+    is_used_and_goes()
 }
 
 fn killed_in_disconnect(lab: &Lab) -> Result<()> {

@@ -70,43 +70,44 @@ impl Manager {
         network: &Network,
         _turn: &Turn,
     ) -> Result<OwnNetwork, Error> {
-        let here = |own: &OwnNetwork| own.id == network.id;
         if let Some(own) = host.tag.networks.of(network.id) {
             return Ok(own);
         }
-        let answer = self.make_network(host, network).await?;
-        if answer != StatusCode::CONFLICT {
-            host.reread(ListKind::Networks).await;
-            return host.tag.networks.of(network.id).ok_or_else(|| {
-                Error::Impossible(format!(
-                    "network {} was made on node {} and is gone again: try again",
-                    network.name, host.tag.name
-                ))
+        if self.make_network(host, network).await? != StatusCode::CONFLICT {
+            return as_made(host, network).await;
+        }
+        // Somebody has the name there: it itself, made before a crash; an earlier one of ours; or a stranger.
+        host.reread(ListKind::Networks).await;
+        let mut all = host.tag.networks.here().into_iter();
+        match all.find(|own| own.name == network.name) {
+            Some(own) if own.id == network.id => return Ok(own),
+            Some(earlier) => self.make_way(host, &earlier).await,
+            None if host.has_network(&network.name) => return Err(strangers(network, host)),
+            // It has gone since.
+            None => {}
+        }
+        if self.make_network(host, network).await? == StatusCode::CONFLICT {
+            return Err(Error::NetworkNotGone {
+                network: network.name.clone(),
+                node: host.tag.name.clone(),
             });
         }
-        // Somebody has the name there: it itself, made before a crash; one of ours that is left over; or a stranger.
-        host.reread(ListKind::Networks).await;
-        let all = host.tag.networks.here();
-        if let Some(own) = all.iter().find(|own| here(own)) {
-            return Ok(own.clone());
+        as_made(host, network).await
+    }
+
+    /// Has an engine remove an earlier network whose name is needed, once those have left it that are due to: the node may
+    /// be back this moment, or what was put off there has failed.
+    async fn make_way(&self, host: &Arc<Host>, earlier: &OwnNetwork) {
+        let way = async {
+            self.remove_what_is_known_to_be_due(host).await;
+            // Not from others: that would wait for the turn that the caller has.
+            self.cut_off_from(host.tag.id, |network| network == earlier.id)
+                .await;
+            self.remove_left_over(host, earlier).await;
+        };
+        if tokio::time::timeout(PATIENCE, way).await.is_err() {
+            tracing::warn!(network = earlier.name, node = %host.tag.name, "an earlier network is not gone yet");
         }
-        let left_over = all.iter().find(|own| own.name == network.name);
-        if let Some(own) = left_over
-            && self.is_left_over(host, own)
-        {
-            let (host, own) = (Arc::clone(host), own.clone());
-            self.delete_network(&host, &own).await;
-            if self.make_network(&host, network).await? != StatusCode::CONFLICT {
-                host.reread(ListKind::Networks).await;
-            }
-        }
-        host.tag.networks.of(network.id).ok_or_else(|| {
-            Error::Impossible(format!(
-                "network {} cannot be made on node {}: its engine has another one of that name, which was not made by the \
-                 cluster; remove or rename one of them",
-                network.name, host.tag.name
-            ))
-        })
     }
 
     /// Asks the engine to make the network; that it has one of that name is an answer.
@@ -235,6 +236,26 @@ impl Manager {
         lock(&self.networks.failed).insert(host.tag.id);
         self.networks.wake.notify_one();
     }
+}
+
+/// What an engine has made.
+async fn as_made(host: &Host, network: &Network) -> Result<OwnNetwork, Error> {
+    host.reread(ListKind::Networks).await;
+    host.tag.networks.of(network.id).ok_or_else(|| {
+        Error::Impossible(format!(
+            "network {} was made on node {} and is gone again: try again",
+            network.name, host.tag.name
+        ))
+    })
+}
+
+/// That an engine has a network of that name which is none of ours.
+fn strangers(network: &Network, host: &Host) -> Error {
+    Error::Impossible(format!(
+        "network {} cannot be made on node {}: its engine has another one of that name, which was not made by the cluster; \
+         remove or rename one of them",
+        network.name, host.tag.name
+    ))
 }
 
 /// What it means that an engine refused to make a network.

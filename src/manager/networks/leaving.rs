@@ -37,13 +37,25 @@ impl Manager {
 
     /// Has the engine of a node that is back cut off what was cut off while it was down. Whether nothing is left to do.
     pub(in crate::manager) async fn cut_off_what_is_due(&self, node: NodeId) -> bool {
+        self.cut_off_from(node, |_| true).await
+    }
+
+    /// The same for some networks.
+    pub(super) async fn cut_off_from(
+        &self,
+        node: NodeId,
+        is_meant: impl Fn(NetworkId) -> bool,
+    ) -> bool {
         let Some(host) = self.fleet.host(&node) else {
             return true;
         };
         let cluster = self.cluster();
         let mut due = Vec::new();
         for placement in cluster.placements_on(node) {
-            let leaving = placement.leaving.iter();
+            let leaving = placement
+                .leaving
+                .iter()
+                .filter(|network| is_meant(**network));
             due.extend(leaving.map(|network| (placement.request, *network)));
         }
         let mut all = true;
