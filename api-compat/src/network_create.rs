@@ -142,6 +142,19 @@ impl<'a> Create<'a> {
     }
 }
 
+/// The subnets that a body asks for; none if it leaves them to the engine.
+pub fn subnets(body: &[u8]) -> Vec<String> {
+    let root = View::parse(body).ok();
+    let ipam = root.and_then(|root| root.get_folded("IPAM"));
+    let configs = ipam.and_then(|ipam| ipam.get_folded("Config"));
+    let all = configs.iter().flat_map(View::elements);
+    let asked = all.filter_map(|config| subnet(&config));
+    asked
+        .filter(|subnet| !subnet.is_empty())
+        .map(Cow::into_owned)
+        .collect()
+}
+
 /// Refuses a name that every engine refuses.
 pub fn check_name(name: &str) -> Result<(), ApiError> {
     if name.trim().is_empty() {
@@ -483,6 +496,19 @@ mod tests {
             |create| format!("read {}", create.name),
         );
         assert_eq!(said, expected, "{body}");
+    }
+
+    #[test]
+    fn the_subnets_that_are_asked_for_are_read() {
+        let check = |ipam: &str, expected: &[&str]| {
+            let body = format!(r#"{{"Name":"x","IPAM":{ipam}}}"#);
+            assert_eq!(subnets(body.as_bytes()), expected, "{ipam}");
+        };
+        check("null", &[]);
+        check(r#"{"Config":[{"Subnet":""}]}"#, &[]);
+        check(r#"{"Config":[{"Gateway":"10.0.0.1"}]}"#, &[]);
+        let both = r#"{"config":[{"subnet":"10.0.0.0/8"},{"Subnet":"fd00::/64"}]}"#;
+        check(both, &["10.0.0.0/8", "fd00::/64"]);
     }
 
     /// Each as Engine 28.5.2 said it.

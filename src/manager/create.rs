@@ -443,7 +443,7 @@ fn is_of_its_node(made: &Result<EngineReply, Error>) -> bool {
         Err(Error::NotBrought { .. } | Error::NoSuchPath { .. } | Error::NetworkNotGone { .. }) => {
             true
         }
-        // Not a node that was lost while it made a network: the next might be lost for the same reason.
+        // Not a node that fell silent while it made a network with a subnet: that might silence the next too.
         Err(_) => false,
     }
 }

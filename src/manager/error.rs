@@ -80,16 +80,18 @@ pub enum Error {
         /// The node.
         node: NodeName,
     },
-    /// A node was lost while it made a network.
+    /// A node fell silent while it made a network with a subnet of its own.
     #[error(
-        "node {node} was lost while it made network {network}, so no other node is asked to: a subnet that holds an address \
-         which the node needs cuts it off"
+        "{source}; it was to make network {network}, and no other node is asked to, because subnet {subnets} may hold an address \
+         that nodes need: if so choose another subnet, else try again"
     )]
     LostMakingNetwork {
         /// The name of the network.
         network: String,
-        /// The node.
-        node: NodeName,
+        /// The subnets.
+        subnets: String,
+        /// What became of the node.
+        source: engine::Error,
     },
     /// No node can take the container, and why for each.
     #[error(transparent)]

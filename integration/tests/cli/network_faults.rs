@@ -10,7 +10,7 @@ use integration::pool::Pool;
 use integration::{wait, wire};
 
 use crate::image_faults::{is_back, killed_at};
-use crate::networks::{comes_to_nothing, holders};
+use crate::networks::{comes_to_hold, comes_to_nothing, holders};
 use crate::{SOON, contains};
 
 /// What asks no engine answers within so long.
@@ -35,6 +35,15 @@ pub(crate) fn cases() -> Vec<Case> {
             "a_network_made_again_after_a_hang_is_no_strangers",
             made_again,
         ),
+        case(
+            "a_node_that_hangs_at_a_network_is_replaced",
+            hung_at_network,
+        ),
+        case(
+            "a_subnet_silences_one_node_and_no_other",
+            silenced_by_subnet,
+        ),
+        case("a_node_killed_at_a_network_is_replaced", killed_at_network),
         case(
             "a_network_stays_bound_to_a_node_that_is_not_heard_of",
             unheard_of,
@@ -255,6 +264,89 @@ fn made_again(lab: &Lab) -> Result<()> {
     })?;
     pool.wait_until_ready(3)?;
     is_used_and_goes()
+}
+
+/// A container that goes to host2 if that can take it.
+const RATHER_THERE: &str =
+    "run -d --name=web --network front -e constraint:node==~host2 busybox sleep 600";
+
+fn hung_at_network(lab: &Lab) -> Result<()> {
+    let pool = Pool::over(lab)?;
+    let host = lab.host(1);
+    pool.ok("run -d --name=db -e constraint:node==host2 busybox sleep 600")?;
+    pool.ok("network create front")?;
+    host.hang()?;
+    pool.ok(RATHER_THERE)?;
+    let node = pool.node_of("web")?;
+    ensure!(node != "host2", "it is on a hung node");
+    host.resume()?;
+    // It makes the network too, late; that goes.
+    pool.wait_until_ready(3)?;
+    comes_to_hold(lab, "front", &[&node])?;
+    pool.ok("rm -f web")?;
+    comes_to_nothing(lab)?;
+    pool.ok("run -d --name=web --network front -e constraint:node==host2 busybox sleep 600")?;
+    comes_to_hold(lab, "front", &["host2"])?;
+    pool.ok("rm -f web db")?;
+    pool.ok("network rm front")?;
+    comes_to_nothing(lab)
+}
+
+fn silenced_by_subnet(lab: &Lab) -> Result<()> {
+    let pool = Pool::over(lab)?;
+    let host = lab.host(1);
+    pool.ok("run -d --name=db -e constraint:node==host2 busybox sleep 600")?;
+    pool.ok("network create --subnet 10.184.0.0/24 front")?;
+    let back = || {
+        host.resume()?;
+        pool.wait_until_ready(3)?;
+        comes_to_nothing(lab)
+    };
+    host.hang()?;
+    let said = pool.refusal(RATHER_THERE)?;
+    contains(&said, "node host2 is not reachable (last seen ")?;
+    contains(
+        &said,
+        "; it was to make network front, and no other node is asked to, because subnet 10.184.0.0/24 may hold an address that \
+         nodes need: if so choose another subnet, else try again",
+    )?;
+    for other in [lab.host(0), lab.host(2)] {
+        let all = other.docker(&["network", "ls", "--format", "{{.Name}}"])?;
+        ensure!(!all.contains("front"), "{} was asked too", other.name());
+    }
+    back()?;
+    // Where no other node could be asked, that is no matter.
+    for line in [
+        "network connect front db",
+        "network create --subnet 10.185.0.0/24 host2/back",
+    ] {
+        host.hang()?;
+        let said = pool.refusal(line)?;
+        contains(&said, "node host2 is not reachable (last seen ")?;
+        ensure!(!said.contains("other node"), "{said}");
+        back()?;
+    }
+    pool.says("network ls -q --filter name=back", "")?;
+    pool.ok(RATHER_THERE)?;
+    pool.ok("rm -f web db")?;
+    pool.ok("network rm front")?;
+    comes_to_nothing(lab)
+}
+
+fn killed_at_network(lab: &Lab) -> Result<()> {
+    let request = "POST /networks/create";
+    let (pool, said, dead) = killed_at(lab, Moment::Passed, &[0, 1, 2], request, |pool| {
+        pool.ok("network create --subnet 10.184.0.0/24 front")?;
+        pool.run("run -d --name=web --network front busybox sleep 600")
+    })?;
+    said.ok()?;
+    let node = pool.node_of("web")?;
+    ensure!(node != lab.host(dead).name(), "it is on a dead node");
+    is_back(lab, &pool, dead)?;
+    comes_to_hold(lab, "front", &[&node])?;
+    pool.ok("rm -f web")?;
+    pool.ok("network rm front")?;
+    comes_to_nothing(lab)
 }
 
 fn killed_in_disconnect(lab: &Lab) -> Result<()> {

@@ -61,7 +61,7 @@ pub(crate) fn holders(lab: &Lab, name: &str) -> Result<Vec<String>> {
     Ok(holders)
 }
 
-fn comes_to_hold(lab: &Lab, name: &str, expected: &[&str]) -> Result<()> {
+pub(crate) fn comes_to_hold(lab: &Lab, name: &str, expected: &[&str]) -> Result<()> {
     let what = format!("{name} to be on {expected:?}");
     wait::until_true(&what, SOON, || Ok(holders(lab, name)? == expected))
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use api_compat::create::Joined;
 use api_compat::labels;
-use api_compat::network_create::for_engine;
+use api_compat::network_create::{for_engine, subnets};
 use bytes::Bytes;
 use http::StatusCode;
 
@@ -23,14 +23,21 @@ const TRY_AGAIN: Duration = Duration::from_secs(10);
 
 impl Manager {
     /// Has the engine make the networks that a container joins, if it has not got them, and says what it knows them by.
+    /// An error says whether another node may be asked to.
     pub(in crate::manager) async fn joined_on(
         &self,
         host: &Arc<Host>,
         joins: &Joins,
     ) -> Result<BTreeMap<String, Joined>, Error> {
+        // One that is down already is not lost by what it is asked now.
+        host.ready()?;
         let mut joined = BTreeMap::new();
         for (reference, id) in &joins.0 {
-            let own = self.network_on(host, *id).await?;
+            let own = self.network_on(host, *id).await;
+            let own = own.map_err(|error| match (error, self.cluster().network(*id)) {
+                (Error::Engine(error), Some(network)) => lost(network, error),
+                (error, _) => error,
+            })?;
             let (name, id) = (own.name, own.engine_id.to_string());
             joined.insert(reference.clone(), Joined { name, id });
         }
@@ -121,8 +128,6 @@ impl Manager {
         let body = for_engine(network.spec.as_bytes(), &network.name, &own)
             .map_err(|error| Error::Impossible(format!("network {}: {error}", network.name)))?;
         let call = EngineCall::post("/networks/create", Some(Bytes::from(body)));
-        // One that is down already was not lost by what is asked now.
-        host.ready()?;
         host.tag.networks.expect(&network.name, network.id);
         let answer = tokio::time::timeout(PATIENCE, host.call(call)).await;
         let answer = answer.unwrap_or_else(|_| Err(host.no_answer(PATIENCE)));
@@ -141,7 +146,8 @@ impl Manager {
             }
             Err(error) => {
                 host.tag.networks.expect_no_more(&network.name);
-                Err(lost(&network.name, &host.tag.name, error))
+                tracing::warn!(network = network.name, %error, "a node did not say whether it made a network");
+                Err(error.into())
             }
         }
     }
@@ -284,25 +290,33 @@ fn lacks_addresses(message: &str) -> bool {
     words.iter().any(|words| message.contains(words))
 }
 
-/// What it means that an engine did not answer for a network: that it was lost making it, if it was asked at all.
-fn lost(network: &str, node: &NodeName, error: engine::Error) -> Error {
-    let was_asked = match &error {
-        engine::Error::Unreachable { source, .. } => !matches!(
-            source.kind(),
-            io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound
-        ),
+/// What it means for a create that a node was lost when it was to make a network. What the subnet of the network may be the
+/// cause of would happen to the next node too; any other loss is that node's own.
+fn lost(network: &Network, error: engine::Error) -> Error {
+    let subnets = subnets(network.spec.as_bytes());
+    if subnets.is_empty() || !is_silence(&error) {
+        return error.into();
+    }
+    Error::LostMakingNetwork {
+        network: network.name.clone(),
+        subnets: subnets.join(", "),
+        source: error,
+    }
+}
+
+/// Whether nothing comes from a node any more: a machine whose engine has ended says so.
+fn is_silence(error: &engine::Error) -> bool {
+    match error {
         engine::Error::Down { .. } => true,
+        engine::Error::Unreachable { source, .. } => matches!(
+            source.kind(),
+            io::ErrorKind::TimedOut
+                | io::ErrorKind::HostUnreachable
+                | io::ErrorKind::NetworkUnreachable
+        ),
         engine::Error::Refused { .. }
         | engine::Error::Garbled { .. }
         | engine::Error::Unfit { .. } => false,
-    };
-    if !was_asked {
-        return error.into();
-    }
-    tracing::warn!(network, %error, "a node was lost while it made a network");
-    Error::LostMakingNetwork {
-        network: network.to_owned(),
-        node: node.clone(),
     }
 }
 
@@ -323,7 +337,10 @@ pub(super) fn is_left_over(bound: Option<NodeId>, node: NodeId, joined: bool) ->
 
 #[cfg(test)]
 mod tests {
+    use jiff::Timestamp;
+
     use super::*;
+    use crate::model::Realm;
 
     #[test]
     fn another_node_may_have_the_addresses() {
@@ -347,23 +364,51 @@ mod tests {
     }
 
     #[test]
-    fn a_node_that_was_not_reached_was_not_lost_by_the_network() {
+    fn only_a_subnet_can_have_silenced_a_node() {
         let node: NodeName = "host1".parse().expect("a name");
         let unreachable = |kind: io::ErrorKind| engine::Error::Unreachable {
             node: node.clone(),
             source: kind.into(),
         };
+        let down = || engine::Error::Down {
+            node: node.clone(),
+            last_seen: "last seen 3s ago".to_owned(),
+        };
+        let lost = |spec: &str, error| {
+            let network = Network {
+                id: NetworkId::from_bytes([1; 32]),
+                realm: Realm::DEFAULT,
+                name: "front".to_owned(),
+                spec: spec.to_owned(),
+                created: Timestamp::UNIX_EPOCH,
+                group: None,
+                pinned: false,
+                realised: Realised::Unbound,
+                deleting: false,
+            };
+            lost(&network, error)
+        };
+        let with_subnet = r#"{"IPAM":{"Config":[{"Subnet":"10.0.0.0/8"}]}}"#;
         let check = |error: engine::Error, expected: bool| {
             let said = error.to_string();
-            let is_lost = matches!(lost("n", &node, error), Error::LostMakingNetwork { .. });
-            assert_eq!(is_lost, expected, "{said}");
+            let error = lost(with_subnet, error);
+            let is_the_networks = matches!(error, Error::LostMakingNetwork { .. });
+            assert_eq!(is_the_networks, expected, "{said}");
         };
-        check(unreachable(io::ErrorKind::ConnectionRefused), false);
-        check(unreachable(io::ErrorKind::NotFound), false);
+        check(down(), true);
         check(unreachable(io::ErrorKind::TimedOut), true);
-        check(unreachable(io::ErrorKind::ConnectionReset), true);
-        let last_seen = "last seen 3s ago".to_owned();
-        let node = node.clone();
-        check(engine::Error::Down { node, last_seen }, true);
+        check(unreachable(io::ErrorKind::HostUnreachable), true);
+        check(unreachable(io::ErrorKind::ConnectionRefused), false);
+        check(unreachable(io::ErrorKind::ConnectionReset), false);
+        check(unreachable(io::ErrorKind::NotFound), false);
+        check(unreachable(io::ErrorKind::Other), false);
+        let not_reachable = "node host1 is not reachable (last seen 3s ago)";
+        assert_eq!(lost("{}", down()).to_string(), not_reachable);
+        let why = "; it was to make network front, and no other node is asked to, because subnet 10.0.0.0/8 may hold an \
+                   address that nodes need: if so choose another subnet, else try again";
+        assert_eq!(
+            lost(with_subnet, down()).to_string(),
+            format!("{not_reachable}{why}")
+        );
     }
 }
