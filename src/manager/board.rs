@@ -85,6 +85,8 @@ impl Manager {
         let counts = self.fleet.inventory.counts(&node.id);
         let promised = cluster.totals(node.id);
         let health = host.health();
+        // It answers, but what was put off there was not tried yet.
+        let came_back = matches!(node.verdict, model::Verdict::Down { .. });
         Candidate {
             node: node.id,
             name: node.name.clone(),
@@ -93,11 +95,12 @@ impl Manager {
                 Verdict::Down => model::Verdict::Down {
                     reason: health.reason,
                 },
+                Verdict::Ready | Verdict::Suspect if came_back => model::Verdict::Ready,
                 Verdict::Ready | Verdict::Suspect => node.verdict.clone(),
             },
             suspect: health.verdict == Verdict::Suspect,
             availability: node.availability,
-            counted: host.is_counted(),
+            counted: host.is_counted() && !came_back,
             platform: node.engine.as_ref().map(|engine| engine.platform.clone()),
             machine: node
                 .engine

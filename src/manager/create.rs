@@ -413,7 +413,9 @@ impl Manager {
             && !up.any(|host| self.takes_work(host))
     }
 
-    fn takes_work(&self, host: &Host) -> bool {
+    /// Whether all that the node has was listed and counted, and what was put off there was tried: before that it takes no
+    /// work, though it answers.
+    pub fn takes_work(&self, host: &Host) -> bool {
         let cluster = self.cluster();
         let node = cluster.node(host.tag.id);
         host.is_counted() && node.is_some_and(|node| node.is_ready())

@@ -204,10 +204,10 @@ async fn version(proxy: &Proxy, client: ApiVersion) -> Outcome {
 
 fn our_component(proxy: &Proxy) -> String {
     let hosts = proxy.fleet.hosts();
-    let ready = hosts
-        .values()
-        .filter(|host| host.health().verdict == Verdict::Ready)
-        .count();
+    let manager = &proxy.manager;
+    let is_ready =
+        |host: &&Arc<Host>| host.health().verdict == Verdict::Ready && manager.takes_work(host);
+    let ready = hosts.values().filter(is_ready).count();
     let details = serde_json::json!({
         "Joining": proxy.fleet.joining().len().to_string(),
         "Nodes": hosts.len().to_string(),
@@ -316,7 +316,7 @@ fn pool(proxy: &Proxy, hosts: &[Arc<Host>]) -> Pool {
         // What is reserved is reserved of this, which may be less than it has, or more.
         let allocatable = node.map_or(facts.capacity, |node| node.capacity());
         let status = match health.verdict {
-            Verdict::Ready if !host.is_counted() => {
+            Verdict::Ready if !proxy.manager.takes_work(host) => {
                 "Ready (its containers are being counted)".to_owned()
             }
             Verdict::Ready => match availability {
