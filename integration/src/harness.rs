@@ -6,14 +6,19 @@
 //!
 //! **Invariant**: listing cases starts nothing.
 
+use std::cmp::Reverse;
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
 
 use crate::flotilla;
 use crate::lab::{Lab, Spec, Unavailable, tail};
+
+/// So many of the slowest cases are named at the end.
+const SLOWEST: usize = 20;
 
 type Work = Box<dyn FnOnce(&Lab) -> Result<()> + Send>;
 
@@ -56,13 +61,21 @@ pub fn main(spec: Spec, cases: Vec<Case>) -> ExitCode {
     let shared = Arc::new(Shared {
         spec,
         lab: Mutex::new(None),
+        took: Mutex::default(),
     });
     let trials = cases.into_iter().map(|case| {
         let shared = Arc::clone(&shared);
-        Trial::ignorable_test(case.name, move || shared.run(case.work, alone))
+        let Case { name, work } = case;
+        Trial::ignorable_test(name.clone(), move || {
+            let begun = Instant::now();
+            let outcome = shared.run(work, alone);
+            shared.note(name, begun.elapsed());
+            outcome
+        })
     });
     let conclusion = libtest_mimic::run(&arguments, trials.collect());
     shared.end();
+    shared.tell_slowest();
     conclusion.exit_code()
 }
 
@@ -78,6 +91,8 @@ enum Trouble {
 struct Shared {
     spec: Spec,
     lab: Mutex<Option<Started>>,
+    /// How long each case took.
+    took: Mutex<Vec<(Duration, String)>>,
 }
 
 impl Shared {
@@ -107,6 +122,24 @@ impl Shared {
                 Err(format!("the lab does not recover from this case: {error:#}").into())
             }
             (None, Ok(())) => Ok(Completion::Completed),
+        }
+    }
+
+    fn note(&self, name: String, took: Duration) {
+        let mut all = self.took.lock().unwrap_or_else(PoisonError::into_inner);
+        all.push((took, name));
+    }
+
+    /// A suite that gets too long is shortened where most is to be had.
+    fn tell_slowest(&self) {
+        let mut all = self.took.lock().unwrap_or_else(PoisonError::into_inner);
+        if all.len() <= SLOWEST {
+            return;
+        }
+        all.sort_unstable_by_key(|(took, _)| Reverse(*took));
+        println!("slowest:");
+        for (took, name) in all.iter().take(SLOWEST) {
+            println!("{:6.1} s  {name}", took.as_secs_f64());
         }
     }
 
