@@ -9,6 +9,8 @@ use integration::pool::Pool;
 
 use crate::contains;
 
+/// So many containers end one after the other; `ENDS` makes it more.
+const ENDS: u64 = 16;
 /// So many clients create containers at once.
 const CLIENTS: usize = 16;
 /// So many containers; `CREATES` makes it more.
@@ -573,14 +575,13 @@ fn beyond_the_machine(lab: &Lab) -> Result<()> {
 }
 
 fn one_by_one(lab: &Lab) -> Result<()> {
-    const ROUNDS: usize = 40;
     let pool = Pool::of(&[lab.host(0).tcp()], &[])?;
     let memory = pool.ask("GET", "/info", b"")?.json()?["MemTotal"].as_u64();
     let more_than_half = memory.context("no memory")? / 100 * 60;
     let body = serde_json::json!({
         "Image": "busybox", "Cmd": ["sleep", "0.2"], "HostConfig": { "Memory": more_than_half },
     });
-    for round in 0..ROUNDS {
+    for round in 0..harness::number("ENDS", ENDS)? {
         let made = pool.ask("POST", "/containers/create", body.to_string().as_bytes())?;
         ensure!(made.status == 201, "round {round}: {}", made.text());
         let id = made.json()?["Id"].as_str().context("no id")?.to_owned();

@@ -4,12 +4,15 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use integration::compose::Project;
-use integration::harness::{Case, case};
+use integration::harness::{Case, case, number};
 use integration::lab::{Host, Lab};
 use integration::pool::Pool;
 use integration::wait;
 
 use crate::{SOON, contains};
+
+/// So many managers are killed while containers with volumes are made; `VOLUME_KILLS` makes it more.
+const VOLUME_KILLS: u64 = 3;
 
 pub(crate) fn cases() -> Vec<Case> {
     vec![
@@ -502,7 +505,7 @@ fn manager_killed(lab: &Lab) -> Result<()> {
 
 fn killed_during_creates(lab: &Lab) -> Result<()> {
     let mut pool = Pool::over(lab)?;
-    for round in 0..6_u64 {
+    for round in 0..number("VOLUME_KILLS", VOLUME_KILLS)? {
         let names: Vec<_> = (0..4).map(|number| format!("v{round}-{number}")).collect();
         for name in &names[..2] {
             pool.ok(&format!("volume create --label a=b {name}"))?;
@@ -515,7 +518,7 @@ fn killed_during_creates(lab: &Lab) -> Result<()> {
                     docker.run(&["run", "-d", "-v", &mount, "busybox", "sleep", "600"])
                 });
             }
-            std::thread::sleep(Duration::from_millis(25 * round));
+            std::thread::sleep(Duration::from_millis(35 * round % 150));
             pool.manager.kill()
         })?;
         pool.manager.start_again()?;
