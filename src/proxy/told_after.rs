@@ -34,12 +34,7 @@ pub(super) fn told_after(
     work: impl Future<Output = ()> + Send + 'static,
     guard: impl Send + 'static,
 ) -> impl HttpBody<Data = Bytes, Error = BoxError> + Send + 'static {
-    Rereading {
-        state: State::Streaming(body),
-        work: Some(Box::pin(work)),
-        last: None,
-        _guard: guard,
-    }
+    Rereading::new(body, work, None, guard)
 }
 
 /// Passes `body` on, and does `work` before it tells the last part: some clients take that for the whole answer, and do not
@@ -49,12 +44,7 @@ pub(super) fn result_after(
     work: impl Future<Output = ()> + Send + 'static,
     guard: impl Send + 'static,
 ) -> impl HttpBody<Data = Bytes, Error = BoxError> + Send + 'static {
-    Rereading {
-        state: State::Streaming(body),
-        work: Some(Box::pin(work)),
-        last: Some(Last::default()),
-        _guard: guard,
-    }
+    Rereading::new(body, work, Some(Last::default()), guard)
 }
 
 /// The part that may turn out to be the last one.
@@ -69,6 +59,22 @@ struct Rereading<G> {
     /// If the last part waits for the work.
     last: Option<Last>,
     _guard: G,
+}
+
+impl<G> Rereading<G> {
+    fn new(
+        body: Body,
+        work: impl Future<Output = ()> + Send + 'static,
+        last: Option<Last>,
+        guard: G,
+    ) -> Self {
+        Self {
+            state: State::Streaming(body),
+            work: Some(Box::pin(work)),
+            last,
+            _guard: guard,
+        }
+    }
 }
 
 enum State {
